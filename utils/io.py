@@ -1,0 +1,127 @@
+"""Image files: 16-bit LDR frames, Radiance and OpenEXR images, PNG pictures. RGB in memory, whatever the file holds.
+
+Every reader raises :class:`InputError` with one line that names the file, what is wrong and what to do; every writer
+writes beside its target and renames, so that a file is either whole or absent.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+os.environ.setdefault("OPENCV_IO_ENABLE_OPENEXR", "1")  # read once, when cv2 is imported
+
+import cv2
+import numpy as np
+
+LDR_SCALE = 2**16  # as released: a 16-bit frame is divided by 2^16, not by 65535
+
+
+class InputError(Exception):
+    """Something the user handed over cannot be used. The message is one line; scripts print it and exit with 2."""
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside ``path``: flushed and renamed to it when the block succeeds, removed when it fails.
+
+    The temporary name keeps the suffix, because writers choose the format by it.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_ldr(path: str | Path) -> np.ndarray:
+    """A 16-bit RGB frame as (H, W, 3) uint16."""
+    image = _decode(path, "a 16-bit RGB TIFF")
+    if image.dtype != np.uint16:
+        raise InputError(f"{path}: {image.dtype} where 16-bit is meant; save the frame with 16 bits per channel")
+    return _rgb(image, path)
+
+
+def write_ldr(path: str | Path, frame: np.ndarray) -> None:
+    """Write (H, W, 3) uint16 RGB as a compressed 16-bit TIFF (or PNG, by the suffix)."""
+    assert frame.dtype == np.uint16, frame.dtype
+    _encode(path, frame)
+
+
+def ldr_to_float(frame: np.ndarray) -> np.ndarray:
+    """uint16 -> float32 in [0, 1): value / 65536, exact."""
+    return frame.astype(np.float32) / np.float32(LDR_SCALE)
+
+
+def float_to_ldr(frame: np.ndarray) -> np.ndarray:
+    """[0, 1] -> uint16, rounded; 1.0 becomes 65535, the largest there is."""
+    return np.clip(np.rint(frame * LDR_SCALE), 0, LDR_SCALE - 1).astype(np.uint16)
+
+
+def read_hdr(path: str | Path) -> np.ndarray:
+    """A Radiance (.hdr) or OpenEXR (.exr) image as (H, W, 3) float32, linear RGB, unscaled."""
+    image = _decode(path, "a Radiance .hdr or an OpenEXR image")
+    if image.dtype != np.float32:
+        raise InputError(f"{path}: {image.dtype} where a linear HDR image is meant; give a .hdr or .exr file")
+    return _rgb(image, path)
+
+
+def write_hdr(path: str | Path, image: np.ndarray) -> None:
+    """Write (H, W, 3) linear RGB as Radiance RGBE: 8-bit mantissas with a shared exponent, about 49 dB in mu."""
+    _encode(path, np.ascontiguousarray(image, dtype=np.float32))
+
+
+def write_exr(path: str | Path, image: np.ndarray, *, half: bool = False) -> None:
+    """Write (H, W, 3) linear RGB as OpenEXR: 32-bit floats by default, exact; 16-bit with ``half``."""
+    kind = cv2.IMWRITE_EXR_TYPE_HALF if half else cv2.IMWRITE_EXR_TYPE_FLOAT
+    _encode(path, np.ascontiguousarray(image, dtype=np.float32), [cv2.IMWRITE_EXR_TYPE, kind])
+
+
+def write_png(path: str | Path, picture: np.ndarray) -> None:
+    """Write (H, W, 3) RGB, uint8 or float in [0, 1], as an 8-bit picture (PNG or JPEG, by the suffix)."""
+    if picture.dtype != np.uint8:
+        picture = np.rint(np.clip(picture, 0.0, 1.0) * 255.0).astype(np.uint8)
+    _encode(path, picture)
+
+
+def rgbe_round(image: np.ndarray) -> np.ndarray:
+    """(H, W, 3) linear RGB as it comes back from a Radiance file."""
+    ok, data = cv2.imencode(".hdr", image[..., ::-1].astype(np.float32))
+    assert ok
+    return np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_UNCHANGED)[..., ::-1])  # type: ignore[index]
+
+
+def _decode(path: str | Path, meant: str) -> np.ndarray:
+    try:
+        data = np.fromfile(path, dtype=np.uint8)  # not cv2.imread: that cannot open every name on Windows
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); {meant} is meant") from None
+    try:
+        image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+    except cv2.error:
+        image = None
+    if image is None:
+        raise InputError(f"{path}: not a readable image (damaged or another format); {meant} is meant")
+    return image
+
+
+def _rgb(image: np.ndarray, path: str | Path) -> np.ndarray:
+    if image.ndim != 3 or image.shape[2] not in (3, 4):
+        channels = 1 if image.ndim == 2 else image.shape[2]
+        raise InputError(f"{path}: {channels} channel(s) where RGB is meant; convert it to RGB")
+    return np.ascontiguousarray(image[..., 2::-1])
+
+
+def _encode(path: str | Path, image: np.ndarray, flags: list[int] | None = None) -> None:
+    ok, data = cv2.imencode(Path(path).suffix, np.ascontiguousarray(image[..., ::-1]), flags or [])
+    if not ok:
+        raise InputError(f"{path}: no writer for this kind of file")
+    with atomic_path(path) as temporary:
+        data.tofile(temporary)
