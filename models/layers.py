@@ -1,0 +1,112 @@
+"""The layers AFUNet is made of. Feature maps are channels-last throughout: (B, H, W, C)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from models.windows import WINDOW, Layout, relative_position
+
+
+class MLP(nn.Module):
+    """Linear, GELU, Linear on the last axis: the learned degradations, their inverse, and the MLP of a Swin block."""
+
+    def __init__(self, dim: int, hidden: int, out: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden)
+        self.fc2 = nn.Linear(hidden, out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class Conv3x3(nn.Conv2d):
+    """3x3 convolution of a channels-last map, padded by reflection."""
+
+    def __init__(self, dim: int, out: int, groups: int = 1) -> None:
+        super().__init__(dim, out, 3, groups=groups)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.pad(x.permute(0, 3, 1, 2), (1, 1, 1, 1), mode="reflect")
+        return super().forward(x).permute(0, 2, 3, 1)
+
+
+def depthwise(dim: int) -> Conv3x3:
+    """One 3x3 filter per channel."""
+    return Conv3x3(dim, dim, groups=dim)
+
+
+class DropPath(nn.Module):
+    """Stochastic depth: drops a branch for a whole sample, and scales the kept ones by 1 / (1 - rate)."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, branch: Tensor) -> Tensor:
+        if not self.training or self.rate == 0.0:
+            return branch
+        keep = 1.0 - self.rate
+        drawn = branch.new_empty(branch.shape[0], *[1] * (branch.ndim - 1)).bernoulli_(keep)
+        return branch * (drawn / keep)
+
+    def extra_repr(self) -> str:
+        return f"{self.rate:.4f}"
+
+
+class WindowAttention(nn.Module):
+    """Multi-head attention inside windows, with a learned bias per relative position and head (Swin, equation 4).
+
+    Works on tokens (tokens, C) in the order of ``models.windows.layout``; head h owns the h-th run of channels.
+    """
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.bias_table = nn.Parameter(torch.zeros((2 * WINDOW - 1) ** 2, heads))
+        self.proj = nn.Linear(dim, dim)
+
+    def bias(self, height: int, width: int) -> Tensor:
+        """(1, heads, N, N) for windows of N = height * width tokens."""
+        index = relative_position(height, width, self.bias_table.device)
+        return self.bias_table.index_select(0, index).t().reshape(1, self.heads, height * width, height * width)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, windows: Layout) -> Tensor:
+        """softmax(q k^T / sqrt(d) + bias) v inside every window, then the output projection: (tokens, C)."""
+        sizes = [group.tokens for group in windows.groups]
+        parts = zip(q.split(sizes), k.split(sizes), v.split(sizes), windows.groups, strict=True)
+        out = [self._attend_group(q, k, v, height, width) for q, k, v, (_, height, width) in parts]
+        return self.proj(out[0] if len(out) == 1 else torch.cat(out))
+
+    def _attend_group(self, q: Tensor, k: Tensor, v: Tensor, height: int, width: int) -> Tensor:
+        q, k, v = (rearrange(t, "(n N) (h d) -> n h N d", N=height * width, h=self.heads) for t in (q, k, v))
+        bias = self.bias(height, width).to(q.dtype)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        return rearrange(out, "n h N d -> (n N) (h d)")
+
+
+class WindowSelfAttention(WindowAttention):
+    """Queries, keys and values from the same tokens."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__(dim, heads)
+        self.qkv = nn.Linear(dim, 3 * dim)
+
+    def forward(self, x: Tensor, windows: Layout) -> Tensor:
+        q, k, v = self.qkv(x).chunk(3, dim=-1)
+        return self.attend(q, k, v, windows)
+
+
+class WindowCrossAttention(WindowAttention):
+    """Queries from one map's tokens, keys and values from another's."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__(dim, heads)
+        self.q = nn.Linear(dim, dim)
+        self.kv = nn.Linear(dim, 2 * dim)
+
+    def forward(self, x: Tensor, context: Tensor, windows: Layout) -> Tensor:
+        k, v = self.kv(context).chunk(2, dim=-1)
+        return self.attend(self.q(x), k, v, windows)

@@ -1,0 +1,90 @@
+"""Windows as index arithmetic: which pixel of a map stands where when the map is cut into windows.
+
+A map (B, H, W, C) becomes a matrix of tokens (B*H*W, C) in which every window's pixels follow each other, and windows
+of one shape form a group. Windows shifted by half a window are cut by the image's edge into smaller ones: half windows
+along the sides and quarter windows in the corners. The usual form of this (Swin Transformer, section 3.2) rolls the
+map instead, so that the cut pieces share a window, and keeps them apart by adding -100 to their logits; smaller
+windows give the same figures (the sums differ by e^-100) with no roll, no mask and less work.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+WINDOW = 8
+SHIFT = WINDOW // 2
+
+
+class Group(NamedTuple):
+    """Windows of one shape that follow each other in the token order."""
+
+    number: int
+    height: int
+    width: int
+
+    @property
+    def tokens(self) -> int:
+        return self.number * self.height * self.width
+
+
+class Layout(NamedTuple):
+    """Where each token of the windows comes from, and where each pixel of the map went."""
+
+    order: Tensor  # (B*H*W,) tokens = pixels[order]
+    inverse: Tensor  # (B*H*W,) pixels = tokens[inverse]
+    groups: tuple[Group, ...]
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)  # kept, so usable in training whoever asked first
+def layout(B: int, H: int, W: int, shifted: bool, device: torch.device) -> Layout:
+    """The window layout of a batch of maps. H and W are multiples of 8."""
+    pixels = torch.arange(B * H * W, device=device).view(B, H, W)
+    orders, groups = [], []
+    for rows, h in _bands(pixels, 1, shifted):
+        for piece, w in _bands(rows, 2, shifted):
+            count = piece.numel() // (h * w)
+            if count:
+                orders.append(rearrange(piece, "B (n h) (m w) -> (B n m h w)", h=h, w=w))
+                groups.append(Group(count, h, w))
+    order = torch.cat(orders)
+    return Layout(order, torch.argsort(order), tuple(groups))
+
+
+def _bands(pixels: Tensor, dim: int, shifted: bool) -> list[tuple[Tensor, int]]:
+    """The lines of whole windows along ``dim``, and with a shift the two half windows at the ends, with their size."""
+    if not shifted:
+        return [(pixels, WINDOW)]
+    size = pixels.shape[dim]
+    ends = [pixels.narrow(dim, 0, SHIFT), pixels.narrow(dim, size - SHIFT, SHIFT)]
+    return [(pixels.narrow(dim, SHIFT, size - WINDOW), WINDOW), (torch.cat(ends, dim), SHIFT)]
+
+
+def to_tokens(x: Tensor, windows: Layout) -> Tensor:
+    """(B, H, W, C) -> (B*H*W, C), window after window."""
+    return x.flatten(0, 2).index_select(0, windows.order)
+
+
+def to_map(tokens: Tensor, windows: Layout, shape: torch.Size) -> Tensor:
+    """Inverse of :func:`to_tokens`: (B*H*W, C) -> (B, H, W, C)."""
+    return tokens.index_select(0, windows.inverse).view(*shape[:-1], tokens.shape[-1])
+
+
+@lru_cache(maxsize=32)
+@torch.inference_mode(False)
+def relative_position(height: int, width: int, device: torch.device) -> Tensor:
+    """Row of the bias table for each pair of tokens of a window of at most 8x8, flattened: (height*width)^2 entries.
+
+    The table has 15 x 15 rows, one per offset (dy, dx) in [-7, 7]^2, dy the slower (Swin Transformer, equation 4).
+    """
+    y = torch.arange(height, device=device)
+    x = torch.arange(width, device=device)
+    reach = WINDOW - 1
+    dy = y[:, None, None, None] - y[None, None, :, None] + reach
+    dx = x[None, :, None, None] - x[None, None, None, :] + reach
+    return (dy * (2 * WINDOW - 1) + dx).flatten()

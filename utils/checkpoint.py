@@ -1,0 +1,217 @@
+"""Checkpoints: ours, the authors' (read and written through one table of names), and files that are whole or absent.
+
+python -m utils.checkpoint to-official runs/kalantari/ckpt/best.pth afunet.pth
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models import AFUNet, AFUNetConfig
+from models.windows import SHIFT, WINDOW, relative_position
+from utils.cli import run
+from utils.io import InputError, atomic_path
+
+State = dict[str, Tensor]
+
+# Official name of a part -> ours; {t} is the stage. What follows is the same on both sides, the bias tables apart.
+PARTS = {
+    "conv1.0": "sfem.conv1",
+    "conv2.0": "sfem.conv2",
+    "conv3.0": "sfem.conv3",
+    "patch_embed.norm": "sfem.norm",
+    "A1.{t}": "stages.{t}.sam1.degradation",
+    "A3.{t}": "stages.{t}.sam3.degradation",
+    "a_12.{t}.residual_group.blocks.0.attn": "stages.{t}.sam1.attn",
+    "a_32.{t}.residual_group.blocks.0.attn": "stages.{t}.sam3.attn",
+    "a_12.{t}.residual_group.blocks.0.mlp": "stages.{t}.sam1.conv",
+    "a_32.{t}.residual_group.blocks.0.mlp": "stages.{t}.sam3.conv",
+    "SFM.{t}.residual_group.blocks": "stages.{t}.sfm.blocks",
+    "SFM.{t}.conv": "stages.{t}.sfm.conv",
+    "f_12.{t}.attn": "stages.{t}.cfm_u",
+    "f_32.{t}.attn": "stages.{t}.cfm_v",
+    "f_12.{t}.attn.project_out": "stages.{t}.cfm_u.proj",
+    "f_32.{t}.attn.project_out": "stages.{t}.cfm_v.proj",
+    "f_12.{t}.conv": "stages.{t}.cfm_u.conv",
+    "f_32.{t}.conv": "stages.{t}.cfm_v.conv",
+    "A2_T.{t}": "stages.{t}.dcm.d2_t",
+    "inv.{t}": "stages.{t}.dcm.b_inv",
+    "beta1.{t}": "stages.{t}.dcm.beta1",
+    "beta2.{t}": "stages.{t}.dcm.beta3",
+    "mlps_end.{t}": "stages.{t}.mlp",
+    "conv_skip": "skip",
+    "out.0": "out",
+}
+BIAS_TABLE = ".relative_position_bias_table"  # ours: .bias_table
+UNUSED = "patch_embed_div3.norm"  # a LayerNorm(24) that the released network builds and never calls
+BUFFER_SIZE = 40  # the image side for which the released network keeps its shift masks
+BUFFERS = re.compile(r"\.(relative_position_index|attn_mask)$")
+
+
+def load_model(path: str | Path, device: str | torch.device = "cpu") -> AFUNet:
+    """The network of a checkpoint file, ours or official, in eval mode.
+
+    Official files are ``{"state_dict": ...}`` or a bare state dict, with or without the prefix ``module.``; the number
+    of stages is read off the keys. Raises InputError naming the first key that is missing, unknown or misshapen.
+    """
+    return model_of(read_checkpoint(path), str(path)).to(device).eval()
+
+
+def load_weights(model: AFUNet, path: str | Path) -> None:
+    """Put the weights of a checkpoint file into a model of the same configuration (fine-tuning). Raises InputError."""
+    loaded = model_of(read_checkpoint(path), str(path))
+    ours, theirs = loaded.config, model.config
+    if (ours.stages, ours.without, ours.order) != (theirs.stages, theirs.without, theirs.order):
+        raise InputError(f"{path}: holds {ours}, but the network asked for is {theirs}; give the same options")
+    model.load_state_dict(loaded.state_dict())
+
+
+def model_of(content: Mapping[str, Any], name: str) -> AFUNet:
+    """The network of a checkpoint's content; ``name`` is the file the messages speak of."""
+    state = content.get("state_dict", content)
+    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()) or not state:
+        raise InputError(f"{name}: holds no weights; a checkpoint of AFUNet is meant")
+    state = {key.removeprefix("module."): value for key, value in state.items()}
+    if "config" in content:
+        return _fill(AFUNet(_config(content["config"], name)), state, name, ours_to_ours)
+    stages = [int(found[1]) for key in state if (found := re.match(r"mlps_end\.(\d+)\.", key))]
+    if not stages:
+        raise InputError(f"{name}: not an AFUNet checkpoint (it has no key mlps_end.0.fc1.weight)")
+    known = {key: value for key, value in state.items() if not _left_out(key)}
+    return _fill(AFUNet(AFUNetConfig(stages=max(stages) + 1)), known, name, official_of)
+
+
+def to_official(model: AFUNet) -> State:
+    """The model's weights under all the names of the official network, its buffers and unused layer included.
+
+    534 keys for four stages, without the prefix ``module.``; the authors' network loads them with strict=True. Raises
+    InputError for a variant that the official network cannot be.
+    """
+    if model.config.without or model.config.order != "af":
+        raise InputError(f"{model.config} is an ablation; only the full network has an official form")
+    state = {official_of(key): _official_shape(key, value) for key, value in model.state_dict().items()}
+    state |= {f"{UNUSED}.weight": torch.ones(24), f"{UNUSED}.bias": torch.zeros(24)}
+    for key in [key for key in state if key.endswith(BIAS_TABLE)]:
+        block = key.rpartition(".attn.")[0]
+        index = relative_position(WINDOW, WINDOW, torch.device("cpu"))
+        state[f"{block}.attn.relative_position_index"] = index.view(WINDOW**2, WINDOW**2).clone()
+        if re.search(r"SFM\.\d+\.residual_group\.blocks\.[13]$", block):
+            state[f"{block}.attn_mask"] = shift_mask(BUFFER_SIZE)
+    return state
+
+
+def official_of(key: str) -> str:
+    """Our name of a weight -> the official one."""
+    part, t = _split(key, PARTS.values())
+    official = next(official for official, ours in PARTS.items() if ours == part)
+    rest = key[len(part.format(t=t)) :]
+    return official.format(t=t) + re.sub(r"\.bias_table$", BIAS_TABLE, rest)
+
+
+def ours_to_ours(key: str) -> str:
+    return key
+
+
+def shift_mask(size: int) -> Tensor:
+    """The released network's mask for shifted windows of a square image: (windows, 64, 64), -100 between regions."""
+    line = torch.zeros(size)
+    line[size - WINDOW : size - SHIFT] = 1
+    line[size - SHIFT :] = 2
+    regions = (3 * line[:, None] + line[None, :]).view(size // WINDOW, WINDOW, size // WINDOW, WINDOW)
+    regions = regions.transpose(1, 2).reshape(-1, WINDOW**2)
+    return (regions[:, :, None] != regions[:, None, :]) * -100.0
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """The content of a checkpoint file, on the CPU; nothing in it can run code. Raises InputError."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error}); give a checkpoint (.pth)") from None
+    except Exception as error:  # torch raises many kinds for damaged files
+        reason = str(error).strip().split("\n")[0][:120]
+        raise InputError(f"{path}: damaged, or not a checkpoint of weights ({reason})") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: holds a {type(content).__name__}; a checkpoint of AFUNet is meant")
+    return content
+
+
+def save_checkpoint(path: str | Path, content: Mapping[str, Any]) -> None:
+    """Write a checkpoint beside its place, flush it to disk, and rename: a crash leaves the old file or the new one."""
+    with atomic_path(path) as temporary:
+        torch.save(dict(content), temporary)
+
+
+def model_content(model: AFUNet) -> dict[str, Any]:
+    """What identifies a model in a checkpoint of ours: its weights and its configuration."""
+    return {"state_dict": model.state_dict(), "config": asdict(model.config)}
+
+
+def _config(values: Any, name: str) -> AFUNetConfig:
+    try:
+        return AFUNetConfig(**values)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name}: its configuration is not one of this version ({error})") from None
+
+
+def _fill(model: AFUNet, state: Mapping[str, Tensor], name: str, name_of: Any) -> AFUNet:
+    """Copy ``state`` into the model. ``name_of`` turns our keys into the file's, which are what errors name."""
+    wanted = {name_of(key): (key, value) for key, value in model.state_dict().items()}
+    if missing := sorted(wanted.keys() - state.keys()):
+        raise InputError(f"{name}: key {missing[0]} is missing{_and_more(missing)}")
+    if unknown := sorted(state.keys() - wanted.keys()):
+        raise InputError(f"{name}: key {unknown[0]} is unknown to AFUNet{_and_more(unknown)}")
+    filled = {}
+    for file_key, (key, value) in wanted.items():
+        meant = _official_shape(key, value).shape if name_of is official_of else value.shape
+        if state[file_key].shape != meant:
+            found = tuple(state[file_key].shape)
+            raise InputError(f"{name}: key {file_key} has the shape {found}, not {tuple(meant)}")
+        filled[key] = state[file_key].view(value.shape)
+    model.load_state_dict(filled)
+    return model
+
+
+def _and_more(keys: list[str]) -> str:
+    return f" (and {len(keys) - 1} more)" if len(keys) > 1 else ""
+
+
+def _split(key: str, parts: Any) -> tuple[str, str]:
+    """The longest of ``parts`` that a key lies in, and the stage in it."""
+    t = found[1] if (found := re.match(r"stages\.(\d+)\.", key)) else ""
+    fitting = [part for part in parts if (key + ".").startswith(part.format(t=t) + ".")]
+    return max(fitting, key=len), t
+
+
+def _official_shape(key: str, value: Tensor) -> Tensor:
+    """CFM's linear layers are 1x1 convolutions there, its temperatures (heads, 1, 1)."""
+    return value[..., None, None] if re.search(r"cfm_[uv]\.(temperature|[qkv]\.|proj\.)", key) else value
+
+
+def _left_out(key: str) -> bool:
+    """Official keys that carry nothing: buffers that can be recomputed, and the unused layer."""
+    return bool(BUFFERS.search(key)) or key.startswith(UNUSED + ".")
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m utils.checkpoint", description="Convert checkpoints.")
+    parser.add_argument("command", choices=["to-official"], help="write the authors' form of a checkpoint")
+    parser.add_argument("source", type=Path, help="a checkpoint, ours or official")
+    parser.add_argument("target", type=Path, help="the file to write")
+    args = parser.parse_args(argv)
+    state = {f"module.{key}": value for key, value in to_official(load_model(args.source)).items()}
+    save_checkpoint(args.target, {"state_dict": state})
+    print(f"{args.target}: {len(state)} keys")
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)
