@@ -135,10 +135,14 @@ class AFM(nn.Module):
         return run(self.sam1, f_x, f_a1, recompute=recompute), run(self.sam3, f_x, f_a3, recompute=recompute)
 
     def fuse(self, f_x: Tensor, f_a1: Tensor, f_a3: Tensor, y2: Tensor, recompute: bool) -> Tensor:
-        """Feature fusion: u, v = prox(x), data consistency, update of x."""
+        """Feature fusion: u, v = prox(x), then the update."""
         f_us, f_r, f_vs = self.sfm(f_a1, f_x, f_a3, recompute)
         f_u = self.cfm_u(f_x, f_us) if self.cfm_u else f_us
         f_v = self.cfm_v(f_x, f_vs) if self.cfm_v else f_vs
+        return self.update(y2, f_u, f_r, f_v)
+
+    def update(self, y2: Tensor, f_u: Tensor, f_r: Tensor, f_v: Tensor) -> Tensor:
+        """x^t from u and v, by way of data consistency with the reference."""
         f_xp = [self.dcm(y2, f_u, f_v)] if self.dcm else []
         return self.mlp(torch.cat([f_u, *f_xp, f_v], dim=-1)) + f_r
 
@@ -154,11 +158,16 @@ class SAM(nn.Module):
         self.conv = depthwise(C)
 
     def forward(self, f_x: Tensor, f_a: Tensor) -> Tensor:
-        windows = layout(*f_x.shape[:3], shifted=False, device=f_x.device)
-        d = self.degradation(f_x)
-        attended = self.attn(to_tokens(f_a, windows), to_tokens(d + f_a, windows), windows)
-        h = d + self.drop_path(to_map(attended, windows, d.shape))
+        h, d = self.attended(f_x, f_a)
         return h + self.conv(h) + d
+
+    def attended(self, f_x: Tensor, f_a: Tensor) -> tuple[Tensor, Tensor]:
+        """The degraded features with what the side frame found in them, and without."""
+        B, H, W, _ = f_x.shape
+        windows = layout(B, H, W, f_x.device)
+        d = self.degradation(f_x)
+        found = self.attn(to_tokens(f_a, windows), to_tokens(d + f_a, windows), windows)
+        return d + self.drop_path(to_map(found, windows, d.shape)), d
 
 
 class SFM(nn.Module):
@@ -192,7 +201,8 @@ class SwinBlock(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
-        windows = layout(*x.shape[:3], shifted=self.shifted, device=x.device)
+        B, H, W, _ = x.shape
+        windows = layout(B, H, W, x.device, self.shifted, self.shifted)
         attended = self.attn(to_tokens(self.norm1(x), windows), windows)
         x = x + self.drop_path(to_map(attended, windows, x.shape))
         return x + self.drop_path(self.mlp(self.norm2(x)))
@@ -216,14 +226,17 @@ class CFM(nn.Module):
         self.conv = depthwise(C)
 
     def forward(self, f_x: Tensor, f_w: Tensor) -> Tensor:
-        s = f_x + f_w
-        mix = self.mixing(*self.sums(s, f_w))
-        h = torch.einsum("bhwc,bdc->bhwd", s, mix.to(s.dtype)) + f_x
+        h = self.mixed(f_x, f_w, self.mixing(*self.sums(f_x, f_w)))
         return h + self.conv(h) + f_x
 
-    def sums(self, s: Tensor, f_w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    @staticmethod
+    def mixed(f_x: Tensor, f_w: Tensor, mix: Tensor) -> Tensor:
+        """Attention's output and its residual: mix (x + w) + x."""
+        return torch.einsum("bhwc,bdc->bhwd", f_x + f_w, mix.to(f_x.dtype)) + f_x
+
+    def sums(self, f_x: Tensor, f_w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Over the pixels, in float32 at least: q k^T (B, heads, 12, 12), |q|^2 and |k|^2 (B, heads, 12)."""
-        q, k = self._heads(self.q(f_w)), self._heads(self.k(s))
+        q, k = self._heads(self.q(f_w)), self._heads(self.k(f_x + f_w))
         with torch.autocast(q.device.type, enabled=False):
             return q.transpose(-1, -2) @ k, q.square().sum(-2), k.square().sum(-2)
 

@@ -28,8 +28,9 @@ class Conv3x3(nn.Conv2d):
     def __init__(self, dim: int, out: int, groups: int = 1) -> None:
         super().__init__(dim, out, 3, groups=groups)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = F.pad(x.permute(0, 3, 1, 2), (1, 1, 1, 1), mode="reflect")
+    def forward(self, x: Tensor, halo: bool = False) -> Tensor:
+        """(B, H, W, C) -> (B, H, W, out). With ``halo`` x brings the rows above and below along: (B, H+2, W, C)."""
+        x = F.pad(x.permute(0, 3, 1, 2), (1, 1, 0, 0) if halo else (1, 1, 1, 1), mode="reflect")
         return super().forward(x).permute(0, 2, 3, 1)
 
 

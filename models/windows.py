@@ -9,15 +9,30 @@ windows give the same figures (the sums differ by e^-100) with no roll, no mask 
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import NamedTuple
+from collections.abc import Callable
+from functools import lru_cache, wraps
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 from einops import rearrange
 from torch import Tensor
 
+F = TypeVar("F", bound=Callable[..., Any])
+
 WINDOW = 8
 SHIFT = WINDOW // 2
+LARGEST_GROUP = 65_535  # windows that the GPU kernels of fused attention take in one call
+
+
+def kept(build: F) -> F:
+    """Keep what ``build`` made for the last 64 sets of arguments; a compiled graph builds its own constants."""
+    made = lru_cache(maxsize=64)(torch.inference_mode(False)(build))  # usable in training, whoever asked first
+
+    @wraps(build)
+    def call(*args: Any) -> Any:
+        return build(*args) if torch.compiler.is_compiling() else made(*args)
+
+    return cast(F, call)
 
 
 class Group(NamedTuple):
@@ -40,29 +55,30 @@ class Layout(NamedTuple):
     groups: tuple[Group, ...]
 
 
-@lru_cache(maxsize=64)
-@torch.inference_mode(False)  # kept, so usable in training whoever asked first
-def layout(B: int, H: int, W: int, shifted: bool, device: torch.device) -> Layout:
-    """The window layout of a batch of maps. H and W are multiples of 8."""
+@kept
+def layout(
+    B: int, H: int, W: int, device: torch.device, shift_rows: bool = False, shift_columns: bool = False
+) -> Layout:
+    """The window layout of a batch of maps. H and W are multiples of 8; H may be 4, for one row of half windows."""
     pixels = torch.arange(B * H * W, device=device).view(B, H, W)
     orders, groups = [], []
-    for rows, h in _bands(pixels, 1, shifted):
-        for piece, w in _bands(rows, 2, shifted):
-            count = piece.numel() // (h * w)
-            if count:
-                orders.append(rearrange(piece, "B (n h) (m w) -> (B n m h w)", h=h, w=w))
-                groups.append(Group(count, h, w))
+    for rows, h in _bands(pixels, 1, shift_rows):
+        for piece, w in _bands(rows, 2, shift_columns):
+            orders.append(rearrange(piece, "B (n h) (m w) -> (B n m h w)", h=h, w=w))
+            number = piece.numel() // (h * w)
+            groups += [Group(min(LARGEST_GROUP, number - i), h, w) for i in range(0, number, LARGEST_GROUP)]
     order = torch.cat(orders)
     return Layout(order, torch.argsort(order), tuple(groups))
 
 
-def _bands(pixels: Tensor, dim: int, shifted: bool) -> list[tuple[Tensor, int]]:
+def _bands(pixels: Tensor, dim: int, shift: bool) -> list[tuple[Tensor, int]]:
     """The lines of whole windows along ``dim``, and with a shift the two half windows at the ends, with their size."""
-    if not shifted:
-        return [(pixels, WINDOW)]
     size = pixels.shape[dim]
+    if not shift:
+        return [(pixels, min(size, WINDOW))]
     ends = [pixels.narrow(dim, 0, SHIFT), pixels.narrow(dim, size - SHIFT, SHIFT)]
-    return [(pixels.narrow(dim, SHIFT, size - WINDOW), WINDOW), (torch.cat(ends, dim), SHIFT)]
+    whole = [(pixels.narrow(dim, SHIFT, size - WINDOW), WINDOW)] if size > WINDOW else []
+    return [*whole, (torch.cat(ends, dim), SHIFT)]
 
 
 def to_tokens(x: Tensor, windows: Layout) -> Tensor:
@@ -75,8 +91,7 @@ def to_map(tokens: Tensor, windows: Layout, shape: torch.Size) -> Tensor:
     return tokens.index_select(0, windows.inverse).view(*shape[:-1], tokens.shape[-1])
 
 
-@lru_cache(maxsize=32)
-@torch.inference_mode(False)
+@kept
 def relative_position(height: int, width: int, device: torch.device) -> Tensor:
     """Row of the bias table for each pair of tokens of a window of at most 8x8, flattened: (height*width)^2 entries.
 

@@ -32,7 +32,7 @@ class ReferenceAFUNet(torch.nn.Module):
 
     def forward(self, x: Tensor, seen: State | None = None) -> Tensor:
         """(B, 18, H, W) -> (B, 3, H, W); ``seen`` collects the intermediate maps by their golden names."""
-        w = {official_of(key): value for key, value in self.model.named_parameters()}
+        w: State = {official_of(key): value for key, value in self.model.named_parameters()}
         H, W = x.shape[-2:]
         x = F.pad(x, (0, (8 - W % 8) % 8, 0, (8 - H % 8) % 8), mode="reflect")
         f1, f2, f3 = (conv(x[:, 6 * i : 6 * i + 6], w, f"conv{i + 1}.0") for i in range(3))

@@ -173,3 +173,13 @@ def test_half_precision_stays_finite_on_bright_maps() -> None:
                 found = model(x)
             assert found.isfinite().all()
             assert (found.float() - wanted).abs().max() < tolerance
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_compiles_into_one_graph(dynamic: bool) -> None:
+    model = golden_model(1)
+    compiled = torch.compile(model, fullgraph=True, dynamic=dynamic, backend="eager")
+    for size in ((24, 32), (40, 51)) if dynamic else ((24, 32),):
+        x = torch.rand(1, 18, *size)
+        with torch.inference_mode():
+            assert (compiled(x) - model(x)).abs().max() < 1e-5

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 
 LDR_SCALE = 2**16  # as released: a 16-bit frame is divided by 2^16, not by 65535
+DEFLATE = 8  # TIFF's number for it; OpenCV's default, LZW, makes noisy 16-bit frames larger than they are
 
 
 class InputError(Exception):
@@ -52,7 +53,8 @@ def read_ldr(path: str | Path) -> np.ndarray:
 def write_ldr(path: str | Path, frame: np.ndarray) -> None:
     """Write (H, W, 3) uint16 RGB as a compressed 16-bit TIFF (or PNG, by the suffix)."""
     assert frame.dtype == np.uint16, frame.dtype
-    _encode(path, frame)
+    tiff = Path(path).suffix.lower() in (".tif", ".tiff")
+    _encode(path, frame, [cv2.IMWRITE_TIFF_COMPRESSION, DEFLATE] if tiff else None)
 
 
 def ldr_to_float(frame: np.ndarray) -> np.ndarray:

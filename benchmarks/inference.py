@@ -1,0 +1,194 @@
+"""Time and memory of inference, every way against the plain reference, in one run.
+
+    python benchmarks/inference.py                                 # on this machine's CPU
+    python benchmarks/inference.py --device cuda
+    python benchmarks/inference.py --sizes 4000x6000 --variants streaming "streaming, half storage" --runs 1
+
+Variants take turns in one process, so that a machine whose speed drifts drifts for all of them; medians are printed,
+and ratios to the first variant. Memory is what a process of its own needs beyond the loaded model and its input. The
+floor is the network's arithmetic at the rate of one large float32 matrix product on the same machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from models import AFUNet
+from models.streaming import reconstruct
+from tests.reference_afunet import ReferenceAFUNet
+from utils.cli import pick_device, run
+
+FLOP_PER_PIXEL = 2.67e6  # linear layers 1.80, convolutions 0.44, window products 0.43
+Variant = Callable[[Tensor], Any]
+
+
+def variants(model: AFUNet, device: torch.device) -> dict[str, Variant]:
+    """Every way to run the network, by the name it has in the table. The first is the baseline."""
+    rebuilt, cached = ReferenceAFUNet(model, "rebuilt"), ReferenceAFUNet(model, "cached")
+    table: dict[str, Variant] = {
+        "plain, masks rebuilt": rebuilt,
+        "plain, masks kept": cached,
+        "model(x)": model,
+        "streaming": partial(reconstruct, model),
+        "streaming, half storage": partial(reconstruct, model, storage=torch.float16),
+    }
+    if device.type == "cuda":
+        table |= {
+            "model(x), tf32": with_tf32(model),
+            "model(x), fp16": with_autocast(model, torch.float16),
+            "model(x), bf16": with_autocast(model, torch.bfloat16),
+            "model(x), compiled": torch.compile(model),
+            "compiled, fp16": with_autocast(torch.compile(model), torch.float16),
+        }
+    return table
+
+
+def with_tf32(variant: Variant) -> Variant:
+    def call(x: Tensor) -> object:
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.allow_tf32 = True
+        try:
+            return variant(x)
+        finally:
+            torch.set_float32_matmul_precision("highest")
+            torch.backends.cudnn.allow_tf32 = False
+
+    return call
+
+
+def with_autocast(variant: Variant, dtype: torch.dtype) -> Variant:
+    def call(x: Tensor) -> object:
+        with torch.autocast(x.device.type, dtype):
+            return variant(x)
+
+    return call
+
+
+def seconds(call: Callable[[], object], device: torch.device) -> float:
+    synchronise(device)
+    start = time.perf_counter()
+    call()
+    synchronise(device)
+    return time.perf_counter() - start
+
+
+def synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def times(chosen: dict[str, Variant], x: Tensor, runs: int) -> dict[str, float]:
+    """Median seconds of each variant over ``runs`` rounds in which they take turns, after one round that warms up."""
+    taken: dict[str, list[float]] = {name: [] for name in chosen}
+    for _ in range(runs + (runs > 1)):
+        for name, variant in chosen.items():
+            taken[name].append(seconds(partial(variant, x), x.device))
+    return {name: statistics.median(each[runs > 1 :]) for name, each in taken.items()}
+
+
+def peak_memory(name: str, size: tuple[int, int], device: torch.device) -> float:
+    """Bytes that one call needs beyond the loaded model and its input, seen by a process of its own."""
+    command = [
+        sys.executable,
+        __file__,
+        "--device",
+        str(device),
+        "--sizes",
+        f"{size[0]}x{size[1]}",
+        "--memory_of",
+        name,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return float(json.loads(done.stdout)) if done.returncode == 0 else float("nan")
+
+
+def own_peak(variant: Variant, x: Tensor) -> float:
+    if x.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        variant(x)
+        return torch.cuda.max_memory_allocated() - before
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    variant(x)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * unit
+
+
+def matmul_rate(device: torch.device, n: int = 2048) -> float:
+    """FLOP/s of one large float32 matrix product."""
+    a = torch.rand(n, n, device=device)
+    return 2 * n**3 / min(seconds(lambda: a @ a, device) for _ in range(5))
+
+
+def table(size: tuple[int, int], model: AFUNet, device: torch.device, names: list[str] | None, runs: int) -> None:
+    everything = variants(model, device)
+    chosen = {name: everything[name] for name in names or list(everything)}
+    x = torch.rand(1, 18, *size, device=device)
+    pixels = size[0] * size[1]
+    floor = FLOP_PER_PIXEL * pixels / matmul_rate(device)
+    taken = times(chosen, x, runs)
+    first = next(iter(taken.values()))
+    del x
+    memory = {name: peak_memory(name, size, device) for name in chosen}
+    first_memory = next(iter(memory.values()))
+    print(f"\n{size[0]}x{size[1]}, {runs} runs, floor {floor:.3f} s\n")
+    print("| variant | s | times faster | Mpixel/s | share of floor | peak memory, MB | times less |")
+    print("|---|---|---|---|---|---|---|")
+    for name, t in taken.items():
+        m = memory[name]
+        print(
+            f"| {name} | {t:.3f} | {first / t:.2f} | {pixels / t / 1e6:.3f} | {floor / t:.0%} "
+            f"| {m / 1e6:.0f} | {first_memory / m:.1f} |",
+            flush=True,
+        )
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
+    parser.add_argument("--sizes", nargs="+", default=["256x256", "512x512", "1024x1536"], help="HxW ...")
+    parser.add_argument("--variants", nargs="+", help="the rows to measure; the first is the baseline")
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--threads", type=int, help="CPU threads; torch's own choice without it")
+    parser.add_argument("--memory_of", help=argparse.SUPPRESS)
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse(argv)
+    device = pick_device(args.device)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    model = AFUNet().to(device).eval()
+    sizes = [(int(h), int(w)) for h, w in (size.split("x") for size in args.sizes)]
+    with torch.inference_mode():
+        if args.memory_of:
+            x = torch.rand(1, 18, *sizes[0], device=device)
+            reconstruct(model, x[..., :16, :16])  # what every first call allocates
+            print(json.dumps(own_peak(variants(model, device)[args.memory_of], x)))
+            return 0
+        name = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+        print(f"{name}, torch {torch.__version__}")
+        for size in sizes:
+            table(size, model, device, args.variants, args.runs)
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,120 @@
+"""Strip by strip gives what the whole image gives: every size, strip, variant and kind of input."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from models import AFUNet, AFUNetConfig
+from models.streaming import FastLinear, reconstruct, with_halo
+from tests.reference_afunet import ReferenceAFUNet
+from tests.test_afunet import CASES, VARIANTS, golden_case, golden_model, variant_model
+
+
+def random_input(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    return torch.rand(*shape, dtype=dtype, generator=torch.Generator().manual_seed(3))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_forward_agrees_with_the_authors(case: str) -> None:
+    model = golden_model(CASES[case])
+    x, wanted = golden_case(case)
+    assert (reconstruct(model, x, strip_rows=16).double() - wanted).abs().max() < 2e-5
+    assert (reconstruct(model.double(), x.double(), strip_rows=16) - wanted).abs().max() < 1e-9
+
+
+SIZES = [(8, 8), (8, 23), (9, 9), (11, 64), (17, 30), (40, 40), (63, 50)]
+
+
+@pytest.mark.parametrize("strip_rows", [8, 24, None])
+@pytest.mark.parametrize("size", SIZES)
+def test_every_size_and_strip_agrees_with_the_plain_reference(size: tuple[int, int], strip_rows: int | None) -> None:
+    model = golden_model(2).double()
+    x = random_input(1, 18, *size)
+    with torch.inference_mode():
+        wanted = ReferenceAFUNet(model)(x)
+    assert (reconstruct(model, x, strip_rows=strip_rows) - wanted).abs().max() < 1e-9
+
+
+def test_a_large_odd_image_agrees_in_both_precisions() -> None:
+    model = golden_model(1)
+    x = random_input(1, 18, 300, 500, dtype=torch.float32)
+    with torch.inference_mode():
+        exact = ReferenceAFUNet(model.double())(x.double())
+        assert (model(x.double()) - exact).abs().max() < 1e-9
+        assert (reconstruct(model, x.double()) - exact).abs().max() < 1e-9
+        model = model.float()
+        rounding = (ReferenceAFUNet(model)(x) - exact).abs().max()
+        for found in (model(x), reconstruct(model, x)):
+            assert (found - exact).abs().max() < max(2e-5, 3 * rounding)
+
+
+@pytest.mark.parametrize("config", [*VARIANTS, AFUNetConfig(stages=6)], ids=str)
+def test_variants_agree_with_the_plain_reference(config: AFUNetConfig) -> None:
+    model = variant_model(config).double()
+    x = random_input(1, 18, 29, 44)
+    with torch.inference_mode():
+        assert (reconstruct(model, x, strip_rows=8) - ReferenceAFUNet(model)(x)).abs().max() < 1e-9
+
+
+def test_a_batch_is_its_images() -> None:
+    model = golden_model(1).double()
+    x = random_input(3, 18, 20, 33)
+    assert torch.equal(reconstruct(model, x), torch.cat([reconstruct(model, x[b : b + 1]) for b in range(3)]))
+
+
+def test_rows_may_come_from_a_memory_map_or_a_function_and_go_to_one(tmp_path) -> None:
+    model = golden_model(1)
+    x = random_input(1, 18, 37, 45, dtype=torch.float32)
+    wanted = reconstruct(model, x, strip_rows=8)
+    stored = np.memmap(tmp_path / "x", np.float32, "w+", shape=tuple(x.shape))
+    stored[:] = x.numpy()
+    assert torch.equal(reconstruct(model, stored, strip_rows=8), wanted)
+    out = np.memmap(tmp_path / "y", np.float32, "w+", shape=(1, 3, 37, 45))
+    assert reconstruct(model, lambda a, b: x[:, :, a:b], size=(37, 45), out=out, strip_rows=8) is out
+    assert np.array_equal(out, wanted.numpy())
+
+
+def test_half_precision_storage_is_close() -> None:
+    model = golden_model(2)
+    x = random_input(1, 18, 64, 64, dtype=torch.float32)
+    difference = (reconstruct(model, x, storage=torch.float16) - reconstruct(model, x)).abs().max()
+    assert 0 < difference < 5e-3
+
+
+def test_progress_ends_at_its_total() -> None:
+    seen: list[tuple[int, int]] = []
+    reconstruct(golden_model(2), random_input(2, 18, 24, 16, dtype=torch.float32), progress=lambda *s: seen.append(s))
+    assert seen == sorted(seen) and seen[-1][0] == seen[-1][1] and len({total for _, total in seen}) == 1
+
+
+def test_wrong_calls_are_refused() -> None:
+    x = random_input(1, 18, 16, 16, dtype=torch.float32)
+    with pytest.raises(ValueError, match="eval"):
+        reconstruct(AFUNet().train(), x)
+    with pytest.raises(ValueError, match="size"):
+        reconstruct(golden_model(1), lambda a, b: x[:, :, a:b])
+    with pytest.raises(ValueError, match="fewer"):
+        reconstruct(golden_model(1), x[..., :7])
+
+
+def test_the_fused_linear_is_the_plain_one() -> None:
+    x, residual = random_input(70, 72, dtype=torch.float32), random_input(70, 144, dtype=torch.float32)
+    fast = FastLinear(random_input(144, 72, dtype=torch.float32) - 0.5, random_input(144, dtype=torch.float32))
+    plain = FastLinear(fast.weight, fast.bias)
+    plain.fused = False
+    for a, b in ((fast(x), plain(x)), (fast.gelu(x), plain.gelu(x)), (fast.plus(x, residual), plain.plus(x, residual))):
+        assert (a - b).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("strips", [[5], [2, 2, 2], [3, 4]])
+def test_a_halo_is_the_neighbouring_rows(strips: list[int]) -> None:
+    image = random_input(1, sum(strips), 3, 2)
+    padded = torch.cat([image[:, 1:2], image, image[:, -2:-1]], dim=1)
+    rows = []
+    for where, block in with_halo(image.split(strips, dim=1)):
+        assert torch.equal(block, padded[:, where.start : where.stop + 2])
+        rows += range(where.start, where.stop)
+    assert rows == list(range(sum(strips)))
