@@ -1,0 +1,174 @@
+"""Make bracketed scenes from HDR photographs: ``python -m datasets.synthesise --hdri DIR --out DIR --scenes N``.
+
+Each scene is a folder in Kalantari's layout (three 16-bit TIFFs, exposures, HDR label) with a ``scene.json`` that tells
+how it was made. A scene follows from the options, its number and the photographs alone: any number of workers, and a
+run that was broken off and started again, give the same bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from datasets.scenes import LAYOUTS
+from datasets.synthesis import MadeScene, Photograph, find_photographs, make_scene
+from datasets.synthesis.photographs import read_photograph
+from datasets.synthesis.statistics import measure_folder, table
+from utils.cli import run
+from utils.io import InputError, write_hdr, write_ldr
+
+SMALLEST = 32  # pixels along a side
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What every scene of a set has in common."""
+
+    size: tuple[int, int]
+    seed: int
+    motion: float | None
+    iso: float | None
+
+    def facts(self, number: int) -> dict[str, object]:
+        """What, with the photographs, a scene follows from."""
+        return {
+            "number": number,
+            "size": list(self.size),
+            "seed": self.seed,
+            "motion": self.motion,
+            "given_iso": self.iso,
+        }
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m datasets.synthesise", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--hdri", type=Path, nargs="+", metavar="DIR", help="folders of .hdr and .exr photographs")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where the scene folders go")
+    parser.add_argument("--scenes", type=int, default=100, metavar="N", help="how many scenes, numbered from 0")
+    parser.add_argument("--numbers", type=int, nargs="+", metavar="I", help="make these numbers instead of 0..N-1")
+    parser.add_argument("--size", type=parse_size, default=(256, 384), metavar="HxW", help="default 256x384")
+    parser.add_argument("--seed", type=int, default=443)
+    parser.add_argument(
+        "--only", nargs="+", default=[], metavar="NAME", help="use these photographs only (patterns too)"
+    )
+    parser.add_argument("--exclude", nargs="+", default=[], metavar="NAME", help="hold these out (patterns too)")
+    parser.add_argument("--motion", type=float, metavar="PIXELS", help="fastest object; default 60, at most width/10")
+    parser.add_argument("--iso", type=float, help="sensitivity of every scene; default: drawn from 100 to 1600")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes; default: one a core")
+    parser.add_argument("--stats", type=Path, nargs="+", metavar="DIR", help="describe these folders of scenes instead")
+    parser.add_argument("--layout", choices=[*LAYOUTS], default="kalantari", help="how --stats finds files in a scene")
+    return parser
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """``256x384`` -> (256, 384), height first."""
+    height, width = (int(part) for part in text.lower().split("x"))
+    if min(height, width) < SMALLEST:
+        raise argparse.ArgumentTypeError(f"{text}: sides of at least {SMALLEST} pixels, please")
+    return height, width
+
+
+def scene_name(photographs: list[Path], number: int) -> str:
+    """Folder name of a scene: its photograph and number."""
+    return f"{photographs[number % len(photographs)].stem}_{number:04d}"
+
+
+def write_scene(folder: Path, scene: MadeScene, facts: dict[str, object]) -> None:
+    """Write a scene folder in Kalantari's layout, beside its place first: it is there whole or not at all."""
+    partial_folder = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial_folder, ignore_errors=True)
+    partial_folder.mkdir(parents=True)
+    layout = LAYOUTS["kalantari"]
+    for i, frame in enumerate(scene.frames, 1):
+        write_ldr(partial_folder / f"input_{i}.tif", frame)
+    write_hdr(partial_folder / layout.label_file_name, scene.label)
+    (partial_folder / layout.exposure_file_name).write_text("".join(f"{ev:g}\n" for ev in scene.ev))
+    (partial_folder / "scene.json").write_text(json.dumps(facts | scene.facts, indent=1) + "\n")
+    partial_folder.rename(folder)
+
+
+_photographs: list[Photograph] = []  # of one worker process, read once
+
+
+def _start_worker(paths: list[Path]) -> None:
+    cv2.setNumThreads(1)
+    _photographs[:] = [read_photograph(path) for path in paths]
+
+
+def _make(recipe: Recipe, job: tuple[int, Path]) -> Path:
+    number, folder = job
+    rng = np.random.default_rng([recipe.seed, number])
+    scene = make_scene(rng, _photographs, recipe.size, fastest=recipe.motion, iso=recipe.iso, number=number)
+    write_scene(folder, scene, recipe.facts(number))
+    return folder
+
+
+def synthesise(photographs: list[Path], out: Path, numbers: Iterable[int], recipe: Recipe, workers: int) -> list[Path]:
+    """Make the scenes that are not there yet, with a progress bar; returns all folders asked for, in order.
+
+    Raises InputError where a scene of that name was made otherwise (another seed), or cannot be written.
+    """
+    folders = {number: out / scene_name(photographs, number) for number in numbers}
+    jobs = [(number, folder) for number, folder in folders.items() if not _is_made(folder, recipe.facts(number))]
+    out.mkdir(parents=True, exist_ok=True)
+    made = _results(partial(_make, recipe), jobs, photographs, min(workers, len(jobs)))
+    for _ in tqdm(made, total=len(folders), initial=len(folders) - len(jobs), unit="scene", desc=str(out)):
+        pass
+    return list(folders.values())
+
+
+def _is_made(folder: Path, expected: dict[str, object]) -> bool:
+    if not folder.exists():
+        return False
+    try:
+        facts = json.loads((folder / "scene.json").read_text())
+    except (OSError, ValueError):
+        facts = {}
+    for key, value in expected.items():
+        if facts.get(key) != value:
+            raise InputError(f"{folder}: there already, with {key} {facts.get(key)}, not {value}; give another --out")
+    return True
+
+
+def _results(
+    make: partial[Path], jobs: list[tuple[int, Path]], photographs: list[Path], workers: int
+) -> Iterator[Path]:
+    if workers <= 1:
+        _start_worker(photographs if jobs else [])
+        yield from map(make, jobs)
+        return
+    context = multiprocessing.get_context("spawn")  # fork is not safe once cv2 or torch have threads
+    with context.Pool(workers, _start_worker, (photographs,)) as pool:
+        yield from pool.imap_unordered(make, jobs)
+
+
+def main() -> None:
+    """Parse the command line, then make scenes or describe them."""
+    parser = make_parser()
+    options = parser.parse_args()
+    if options.stats:
+        print(table({str(folder): measure_folder(folder, options.layout) for folder in options.stats}))
+        return
+    if not options.hdri or not options.out:
+        parser.error("--hdri and --out are needed to make scenes (or --stats to describe some)")
+    photographs = find_photographs(options.hdri, options.only, options.exclude)
+    numbers = options.numbers or range(options.scenes)
+    recipe = Recipe(options.size, options.seed, options.motion, options.iso)
+    folders = synthesise(photographs, options.out, numbers, recipe, options.workers)
+    print(f"{len(folders)} scenes of {len(photographs)} photographs in {options.out}")
+
+
+if __name__ == "__main__":
+    run(main)
