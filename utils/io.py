@@ -11,9 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-os.environ.setdefault("OPENCV_IO_ENABLE_OPENEXR", "1")  # read once, when cv2 is imported
+os.environ.setdefault("OPENCV_IO_ENABLE_OPENEXR", "1")  # both are read once, when cv2 is imported
+os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # what is wrong with a file is said by InputError
 
 import cv2
+import imageio.v3 as imageio
 import numpy as np
 
 LDR_SCALE = 2**16  # as released: a 16-bit frame is divided by 2^16, not by 65535
@@ -90,7 +92,9 @@ def write_png(path: str | Path, picture: np.ndarray) -> None:
     """Write (H, W, 3) RGB, uint8 or float in [0, 1], as an 8-bit picture (PNG or JPEG, by the suffix)."""
     if picture.dtype != np.uint8:
         picture = np.rint(np.clip(picture, 0.0, 1.0) * 255.0).astype(np.uint8)
-    _encode(path, picture)
+    data = imageio.imwrite("<bytes>", picture, extension=Path(path).suffix.lower())
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
 
 
 def rgbe_round(image: np.ndarray) -> np.ndarray:

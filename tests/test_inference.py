@@ -1,0 +1,84 @@
+"""The padding of the test protocol, and the choice between the ways to run the network."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from models import AFUNet, AFUNetConfig
+from utils import inference
+from utils.inference import pad_to_multiple, predict
+from utils.io import InputError
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (5, 128), (40, 129), (72, 100)])
+def test_padding_reflects_as_numpy_does_however_often(size: tuple[int, int]) -> None:
+    x = torch.rand(2, *size)
+    h, w = size
+    wanted = np.pad(x.numpy(), ((0, 0), (0, -h % 128), (0, -w % 128)), mode="reflect")
+    np.testing.assert_array_equal(pad_to_multiple(x, 128).numpy(), wanted)
+
+
+def test_a_whole_multiple_is_left_alone() -> None:
+    x = torch.rand(1, 18, 16, 8)
+    assert torch.equal(pad_to_multiple(x, 8), x)
+    assert torch.equal(pad_to_multiple(x, 1), x)
+
+
+class Recorder(nn.Module):
+    """Returns the first three channels and remembers the sizes it saw."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: list[tuple[int, ...]] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.sizes.append(tuple(x.shape[-2:]))
+        return x[:, :3]
+
+
+def test_predict_pads_runs_and_crops() -> None:
+    model, x = Recorder(), torch.rand(1, 18, 20, 33)
+    y, ran = predict(model, x, patch_size=16, path="whole")
+    assert model.sizes == [(32, 48)] and ran == "whole"
+    assert torch.equal(y, x[:, :3])
+
+
+def test_strips_give_the_numbers_of_the_whole_image() -> None:
+    torch.manual_seed(0)
+    model = AFUNet(AFUNetConfig(stages=1)).eval()
+    x = torch.rand(1, 18, 30, 45)
+    whole, _ = predict(model, x, 16, "whole")
+    strips, ran = predict(model, x, 16, "strips")
+    assert ran == "strips"
+    torch.testing.assert_close(strips, whole, atol=2e-5, rtol=0)
+
+
+def test_auto_is_strips_on_a_cpu_and_whole_on_a_gpu() -> None:
+    assert inference.choose_path(CPU) == "strips"
+    assert inference.choose_path(torch.device("cuda")) == "whole"
+    assert inference.choose_path(CPU, "whole") == "whole"
+
+
+class OutOfMemory(Recorder):
+    def forward(self, x: Tensor) -> Tensor:
+        raise torch.cuda.OutOfMemoryError("too large")
+
+
+def test_running_out_of_gpu_memory_falls_back_to_strips(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inference, "choose_path", lambda device, path: "whole")
+    monkeypatch.setattr(inference, "reconstruct", lambda model, x: x[:, :3])
+    x = torch.rand(1, 18, 8, 8)
+    y, ran = predict(OutOfMemory(), x, 8, "auto")
+    assert ran == "strips" and torch.equal(y, x[:, :3])
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        predict(OutOfMemory(), x, 8, "whole")
+
+
+def test_an_output_that_is_not_finite_is_an_error() -> None:
+    with pytest.raises(InputError, match="not finite"):
+        predict(Recorder(), torch.full((1, 18, 8, 8), torch.nan), 8, "whole")

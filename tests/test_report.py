@@ -1,0 +1,134 @@
+"""Tables and pictures: what they hold, in which order and rounding."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+
+import numpy as np
+import pytest
+
+from utils.published import PUBLISHED
+from utils.report import (
+    DECIMALS,
+    Results,
+    format_row,
+    panel,
+    scene_picture,
+    summary,
+    to_csv,
+    to_json,
+    to_markdown,
+    tone_mapped,
+)
+
+FIGURES = {"PSNR-mu": 44.906, "PSNR-l": 42.594, "SSIM-mu": 0.992349, "SSIM-l": 0.99056, "HDR-VDP-2": 66.749}
+OTHERS = {"PSNR-mu": 40.0, "PSNR-l": 40.0, "SSIM-mu": 0.99, "SSIM-l": 0.98, "HDR-VDP-2": 60.0}
+
+
+def results(**changes: object) -> Results:
+    scenes = {"001": dict(FIGURES), "002": dict(OTHERS)}
+    fields = {"dataset": "kalantari", "row": "Kalantari.pth", "scenes": scenes, "notes": ["HDR-VDP-2: safnet"]}
+    return Results(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+def test_the_average_is_over_scenes() -> None:
+    assert results().average["PSNR-mu"] == pytest.approx((44.906 + 40) / 2)
+    assert results(scenes={}).average == {}
+
+
+def test_json_holds_scenes_average_failures_and_protocol() -> None:
+    data = json.loads(to_json(results(failures={"003": "scene 003: no label"}, protocol={"device": "cpu"})))
+    assert data["scenes"]["001"] == FIGURES
+    assert data["average"]["SSIM-l"] == pytest.approx((0.99056 + 0.98) / 2)
+    assert data["failed"] == {"003": "scene 003: no label"}
+    assert data["protocol"] == {"device": "cpu"}
+
+
+def test_json_stays_valid_when_two_images_are_equal() -> None:
+    text = to_json(results(scenes={"001": {"PSNR-mu": math.inf}}))
+    assert json.loads(text)["scenes"]["001"] == {"PSNR-mu": None}
+
+
+def test_csv_has_a_line_per_scene_and_the_average() -> None:
+    rows = list(csv.reader(io.StringIO(to_csv(results()))))
+    assert rows[0] == ["scene", *DECIMALS]
+    assert [row[0] for row in rows[1:]] == ["001", "002", "average"]
+    assert float(rows[1][1]) == 44.906
+
+
+def test_markdown_puts_the_run_under_the_published_rows() -> None:
+    lines = to_markdown(results(scenes={"001": FIGURES})).splitlines()
+    published = next(line for line in lines if line.startswith("| AFUNet, published"))
+    assert published == "| AFUNet, published | 44.91 | 42.59 | 0.9923 | 0.9906 | 66.75 |"
+    assert (
+        lines[lines.index(published) + 1] == "| **AFUNet, Kalantari.pth** | 44.91 | 42.59 | 0.9923 | 0.9906 | 66.75 |"
+    )
+    assert "| method | PSNR-mu | PSNR-l | SSIM-mu | SSIM-l | HDR-VDP-2 |" in lines
+    assert "HDR-VDP-2: safnet" in lines
+
+
+def test_markdown_shows_a_dash_for_what_was_left_out_and_names_failures() -> None:
+    scenes = {"001": {key: value for key, value in FIGURES.items() if key != "HDR-VDP-2"}}
+    text = to_markdown(results(dataset="samples", scenes=scenes, failures={"002": "scene 002: no label"}))
+    assert "| **AFUNet, Kalantari.pth** | 44.91 | 42.59 | 0.9923 | 0.9906 | - |" in text
+    assert "Failed: scene 002: no label" in text
+    assert "published" not in text
+
+
+def test_published_rows_are_complete() -> None:
+    assert {name: len(rows) for name, rows in PUBLISHED.items()} == {"kalantari": 15, "tel": 8, "hu": 11}
+    for rows in PUBLISHED.values():
+        best = rows["AFUNet"]
+        for row in rows.values():
+            assert len(row) == len(DECIMALS)
+            assert row[0] <= best[0]  # AFUNet has the highest PSNR-mu of every table
+            assert all(30 < value < 80 for value in (row[0], row[1], row[4])) and all(0.95 < v < 1 for v in row[2:4])
+
+
+def test_summary_and_row_are_rounded_as_the_paper_does() -> None:
+    assert format_row(FIGURES) == "PSNR-mu 44.91  PSNR-l 42.59  SSIM-mu 0.9923  SSIM-l 0.9906  HDR-VDP-2 66.75"
+    text = summary(results(scenes={"001": FIGURES}))
+    assert "| AFUNet, Kalantari.pth | 44.91 |" in text and "| AFUNet, published | 44.91 |" in text
+
+
+# Pictures
+
+
+def test_tone_mapping_of_black_white_and_too_bright() -> None:
+    hdr = np.array([0.0, 1.0, 3.0, -1.0], np.float32).reshape(2, 2, 1).repeat(3, axis=2)
+    assert tone_mapped(hdr)[..., 0].tolist() == [[0, 255], [255, 0]]
+
+
+def test_a_panel_holds_its_images_unchanged_where_they_fit() -> None:
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (30, 60, 3), dtype=np.uint8) for _ in range(3)]
+    picture = panel(images, ["one", "two\nwith a second line", "three"], columns=2, cell_width=60, heading="all")
+    assert picture.dtype == np.uint8 and picture.shape[1] == 2 * 24 + 2 * 60 + 18
+    for image in images:
+        windows = np.lib.stride_tricks.sliding_window_view(picture, (30, 60, 3))[:, :, 0]
+        assert (windows == image).all(axis=(2, 3, 4)).any()
+
+
+def test_a_map_is_drawn_in_colours_with_a_bar_below() -> None:
+    ramp = np.linspace(0, 0.1, 60)[None].repeat(30, axis=0)
+    without = panel([np.zeros((30, 60, 3))], ["image"], cell_width=60)
+    picture = panel([ramp], ["map"], cell_width=60, map_range=(0.0, 0.1))
+    assert len(picture) == len(without) + 38
+    left, right = picture[60, 24].astype(int), picture[60, 24 + 59].astype(int)
+    assert left.sum() < 30 and right.sum() > 500  # dark where the value is low, light where it is high
+
+
+def test_scene_picture_changes_with_what_it_is_given() -> None:
+    frames = np.full((3, 20, 30, 3), 2**15, np.uint16)
+    label = np.full((20, 30, 3), 0.5, np.float32)
+    texts = {"heading": "Scene 001", "weights": "Kalantari.pth", "metrics": FIGURES}
+    ev = np.array([0, 2, 4], np.float32)
+    picture = scene_picture(frames, ev, label, label, **texts)  # type: ignore[arg-type]
+    untrained = scene_picture(frames, ev, label, label, **{**texts, "weights": "UNTRAINED weights"})  # type: ignore[arg-type]
+    wrong = scene_picture(frames, ev, label * 0.5, label, **texts)  # type: ignore[arg-type]
+    assert picture.shape == untrained.shape == wrong.shape == (*picture.shape[:2], 3)
+    assert (picture != untrained).any(axis=2).sum() > 50
+    assert (picture != wrong).any(axis=2).sum() > 20 * 30

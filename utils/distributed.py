@@ -1,0 +1,63 @@
+"""Several processes working as one: under torchrun they form a group, alone every function here does nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+TIMEOUT = timedelta(hours=2)  # one process may still be decoding a data set while the others wait
+
+
+@contextmanager
+def processes(device: torch.device) -> Iterator[tuple[int, int]]:
+    """(rank, number of processes): joins the group under torchrun (NCCL on GPUs, gloo on CPUs), (0, 1) otherwise."""
+    if "WORLD_SIZE" not in os.environ:
+        yield 0, 1
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
+    try:
+        yield dist.get_rank(), dist.get_world_size()
+    finally:
+        dist.destroy_process_group()
+
+
+def own_gpu(device: torch.device) -> torch.device:
+    """This process's GPU, where torchrun started one process for each; any other device as it is."""
+    if device.type != "cuda" or device.index is not None:
+        return device
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
+
+
+@contextmanager
+def first_goes_ahead() -> Iterator[None]:
+    """The block runs in the first process, and only then in the others: for downloads that they share."""
+    rank, _ = place()
+    if rank > 0:
+        dist.barrier()
+    yield
+    if rank == 0 and in_a_group():
+        dist.barrier()
+
+
+def in_a_group() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
+def place() -> tuple[int, int]:
+    """(rank, number of processes)."""
+    return (dist.get_rank(), dist.get_world_size()) if in_a_group() else (0, 1)
+
+
+def total(values: Tensor) -> Tensor:
+    """The sum over all processes, the same on each; NaN and infinity of any process reach all."""
+    if in_a_group():
+        dist.all_reduce(values)
+    return values
