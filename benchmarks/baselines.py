@@ -1,0 +1,83 @@
+"""Classical baselines, and a network if one is given, on a folder of scenes: ``python -m benchmarks.baselines [DIR]``.
+
+Prints the table that says what a network has to beat, one row a method, averaged over the scenes.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from datasets.scenes import LAYOUTS, Scene, find_scenes
+from utils.baselines import BASELINES, Baseline
+from utils.checkpoint import load_model
+from utils.cli import pick_device, run
+from utils.exposure import network_input
+from utils.inference import predict
+from utils.io import ldr_to_float
+from utils.metrics import METRICS
+
+Figures = dict[str, float]
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.baselines", description=__doc__.split("\n\n")[0])
+    parser.add_argument(
+        "scenes", type=Path, nargs="?", metavar="DIR", help="folder of scene folders; default: the samples"
+    )
+    parser.add_argument("--layout", choices=[*LAYOUTS], default="samples", help="how files in a scene folder are named")
+    parser.add_argument("--checkpoint", type=Path, nargs="+", default=[], help="networks to add to the table")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda, for the networks")
+    return parser
+
+
+def network(path: Path, device: torch.device) -> Baseline:
+    """The network of a checkpoint, in the form of a baseline."""
+    model = load_model(path, device)
+
+    def reconstruct(frames: np.ndarray, ev: np.ndarray) -> np.ndarray:
+        ldr = torch.from_numpy(ldr_to_float(frames)).permute(0, 3, 1, 2)
+        y, _ = predict(model, network_input(ldr, torch.from_numpy(ev))[None].to(device))
+        return y[0].permute(1, 2, 0).cpu().numpy()
+
+    return reconstruct
+
+
+def score(method: Baseline, scenes: list[Scene], name: str) -> Figures:
+    """Every metric, averaged over the scenes."""
+    rows = []
+    for scene in tqdm(scenes, desc=name, unit="scene", leave=False):
+        frames, ev, label = scene.read()
+        pair = [torch.from_numpy(np.ascontiguousarray(x)).permute(2, 0, 1) for x in (method(frames, ev), label)]
+        rows.append({key: metric(*pair) for key, metric in METRICS.items()})
+    return {key: float(np.mean([row[key] for row in rows])) for key in METRICS}
+
+
+def table(figures: dict[str, Figures]) -> str:
+    """A Markdown table: dB with two decimals, SSIM with four."""
+    digits = {key: 2 if key.startswith("PSNR") else 4 for key in METRICS}
+    lines = [f"| method | {' | '.join(METRICS)} |", f"|---|{'---:|' * len(METRICS)}"]
+    for name, row in figures.items():
+        lines.append(f"| {name} | {' | '.join(f'{row[key]:.{digits[key]}f}' for key in METRICS)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Score every baseline and every network, then print the table."""
+    options = make_parser().parse_args()
+    device = pick_device(options.device)
+    methods = BASELINES | {path.stem: network(path, device) for path in options.checkpoint}
+    here = replace(LAYOUTS[options.layout], folder="", test_path="")
+    scenes = find_scenes(here, options.scenes, "test")
+    print(table({name: score(method, scenes, name) for name, method in methods.items()}))
+    print(f"\n{len(scenes)} scenes of {scenes[0].ldr_paths[0].parent.parent}")
+
+
+if __name__ == "__main__":
+    run(main)

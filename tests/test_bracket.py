@@ -1,0 +1,266 @@
+"""From files to a bracket: exposures, the choice of three frames, brackets in folders, and the reconstruction."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from PIL.ExifTags import IFD, Base
+
+from models import AFUNet, AFUNetConfig
+from tests.handheld import START, draw_scene, exif, hand_motion, write_bracket
+from utils import bracket as bracket_module
+from utils.bracket import choose_three, clipped_share, estimate_seconds, find_exposures, load_bracket, reconstruct
+from utils.bracket_search import find_brackets, group_shots
+from utils.exposure import network_input
+from utils.io import InputError, ldr_to_float
+from utils.memory import available_bytes, bytes_needed
+from utils.photographs import Shot, read_frame, read_shot
+
+torch.set_num_threads(1)
+
+
+def shot(name="a.jpg", seconds=0.01, f_number=8.0, iso=100.0, at=0.0, size=(40, 60)):
+    captured = None if at is None else START + timedelta(seconds=at)
+    return Shot(Path(name), *size, seconds=seconds, f_number=f_number, iso=iso, captured=captured)
+
+
+# Exposures
+
+
+def test_exposure_is_time_times_iso_over_aperture_squared():
+    shots = [shot(), shot(seconds=0.04), shot(iso=400.0), shot(f_number=4.0)]
+    values, source = find_exposures(shots)
+    assert source == "EXIF"
+    assert np.subtract(values, values[0]) == pytest.approx([0.0, 2.0, 2.0, 2.0])
+
+
+def test_apex_values_stand_in_for_times(tmp_path):
+    data = exif(None, None)
+    data.get_ifd(IFD.Exif).update({int(Base.ShutterSpeedValue): 5.0, int(Base.ApertureValue): 6.0})
+    Image.new("RGB", (32, 32)).save(tmp_path / "a.jpg", exif=data)
+    found = read_shot(tmp_path / "a.jpg")
+    assert (found.seconds, found.f_number) == (1 / 32, 8.0)
+
+
+def test_a_manual_lens_has_no_aperture():
+    values, _ = find_exposures([shot(seconds=t, f_number=None) for t in (0.01, 0.04, 0.16)])
+    assert np.diff(values) == pytest.approx([2.0, 2.0])
+    with pytest.raises(InputError, match="some files only"):
+        find_exposures([shot(), shot(f_number=None), shot(seconds=0.04)])
+
+
+def test_exposures_by_hand_come_first():
+    shots = [shot(), shot(), shot()]
+    assert find_exposures(shots, ev=[0, 2, 4]) == ([0.0, 2.0, 4.0], "--ev")
+    assert np.diff(find_exposures(shots, times=[0.01, 0.04, 0.16])[0]) == pytest.approx([2.0, 2.0])
+    with pytest.raises(InputError, match="2 exposures for 3"):
+        find_exposures(shots, ev=[0, 2])
+
+
+def test_exposure_file_counts_photographs_in_name_order(tmp_path):
+    paths = write_bracket(tmp_path, evs=(4, 0, 2))
+    (tmp_path / "exposure.txt").write_text("8\n1\n4\n")
+    shots = [read_shot(path) for path in reversed(paths)]
+    assert find_exposures(shots) == ([4.0, 1.0, 8.0], "exposure.txt")
+    (tmp_path / "exposure.txt").write_text("8\n1\n")
+    with pytest.raises(InputError, match="2 exposures for 3"):
+        find_exposures(shots)
+    (tmp_path / "exposure.txt").write_text("eight")
+    with pytest.raises(InputError, match="not a text file of numbers"):
+        find_exposures(shots)
+
+
+# Choosing three
+
+
+@pytest.mark.parametrize(
+    ("ev", "clipped", "expected"),
+    [
+        ([0, 1, 2, 3, 4], [0.5, 0.3, 0.1, 0.3, 0.5], (0, 2, 4)),
+        ([0, 2, 4, 6, 8], [0.9, 0.5, 0.2, 0.1, 0.9], (2, 3, 4)),
+        ([0, 1, 2, 3, 4, 5, 6], [0.9, 0.5, 0.4, 0.1, 0.2, 0.5, 0.9], (0, 3, 6)),  # 3 EV as near as 2 EV, and wider
+        ([0, 1, 3, 6, 7], [0.0, 0.3, 0.2, 0.3, 0.0], (0, 2, 3)),  # the ends can't be the reference
+        ([0, 1, 2, 3, 4], [0.9, 0.05, 0.06, 0.3, 0.5], (0, 2, 4)),  # hardly more clipped, and two steps on each side
+    ],
+)
+def test_the_three_that_serve_best(ev, clipped, expected):
+    assert choose_three(ev, clipped) == expected
+
+
+def test_reference_by_hand():
+    assert choose_three([0, 2, 4, 6], [0.0, 0.1, 0.9, 0.0], reference=2) == (1, 2, 3)
+
+
+def test_of_five_frames_the_least_clipped_is_the_reference(tmp_path):
+    paths = write_bracket(tmp_path, evs=(6, 0, 4, 2, 8))
+    found = load_bracket(paths, alignment="none")
+    assert "of 5 frames took" in found.notes[0]
+    assert found.ev.tolist() == [0.0, 2.0, 4.0]
+    inner = [path for path, ev in zip(paths, (6, 0, 4, 2, 8), strict=True) if ev not in (0, 8)]
+    assert found.shots[1].path == min(inner, key=lambda path: clipped_share(read_frame(read_shot(path))))
+    told = load_bracket(paths, alignment="none", reference=4)
+    assert told.shots[1].path == paths[0]
+
+
+def test_unusual_steps_are_said(tmp_path):
+    assert load_bracket(write_bracket(tmp_path / "a"), alignment="none").notes == ()
+    notes = load_bracket(write_bracket(tmp_path / "b", evs=(0, 1, 2)), alignment="none").notes
+    assert "steps of 1.0 and 1.0 EV" in notes[0]
+
+
+# A whole bracket
+
+
+def test_names_and_order_of_the_files_do_not_matter(tmp_path):
+    motions = (hand_motion(0.2, 5.0, -4.0), None, hand_motion(-0.2, -6.0, 3.0))
+    tidy = write_bracket(tmp_path / "a", size=(160, 200), motions=motions)
+    order = (2, 0, 1)
+    mixed = write_bracket(
+        tmp_path / "b",
+        evs=[(0, 2, 4)[i] for i in order],
+        names=("a.jpg", "z.jpg", "k.jpg"),
+        size=(160, 200),
+        motions=[motions[i] for i in order],
+    )
+    one, other = load_bracket(tidy), load_bracket(mixed)
+    assert np.array_equal(one.frames, other.frames)
+    assert one.ev.tolist() == other.ev.tolist() == [0.0, 2.0, 4.0]
+    assert [motion.method for motion in one.motions] == ["ecc", "none", "ecc"]
+    top, bottom, left, right = one.region
+    assert 0 < top < 10 and 150 < bottom < 160 and 0 < left < 12 and 185 < right < 200
+
+
+def test_frames_hold_the_scene_they_were_made_from(tmp_path):
+    scene = draw_scene(96, 128)[64:-64, 64:-64]
+    found = load_bracket(write_bracket(tmp_path), alignment="none")
+    for frame, ev in zip(ldr_to_float(found.frames), found.ev, strict=True):
+        seen = (scene * 2.0**ev < 0.9) & (scene * 2.0**ev > 0.1)
+        radiance = frame**2.2 / 2.0**ev
+        assert np.median(radiance[seen] / scene[seen]) == pytest.approx(1.0, abs=0.03)
+
+
+# Brackets in folders
+
+
+def test_brackets_are_split_by_pauses_and_repeated_exposures():
+    bursts = [shot("a", 0.01, at=0), shot("b", 0.04, at=0.4), shot("c", 0.16, at=0.8)]
+    again = [shot("d", 0.01, at=1.2), shot("e", 0.04, at=1.6), shot("f", 0.16, at=2.0)]
+    later = [shot("g", 0.64, at=30), shot("h", 0.02, at=31), shot("i", 0.08, at=32)]
+    groups = group_shots([*later, *again, *bursts])
+    assert ["".join(s.path.name for s in group) for group in groups] == ["abc", "def", "ghi"]
+
+
+def test_a_long_exposure_is_no_pause():
+    slow = [shot("a", 1.0, at=0), shot("b", 8.0, at=2), shot("c", 30.0, at=11), shot("d", 120.0, at=42)]
+    assert len(group_shots(slow)) == 1
+
+
+def test_another_size_begins_another_bracket():
+    assert len(group_shots([shot("a", 0.1), shot("b", 0.2), shot("c", 0.4, size=(60, 40))])) == 2
+
+
+def test_photographs_without_a_time_stand_together():
+    groups = group_shots([shot("b", None, at=None), shot("a", None, at=None), shot("c", 0.1, at=0)])
+    assert [[s.path.name for s in group] for group in groups] == [["c"], ["a", "b"]]
+
+
+def test_a_folder_of_everything(tmp_path):
+    write_bracket(tmp_path / "house", size=(32, 48))
+    write_bracket(tmp_path, size=(32, 48), names=("1.jpg", "2.jpg", "3.jpg"))
+    write_bracket(tmp_path, size=(32, 48), names=("4.jpg", "5.jpg", "6.jpg"), start=60.0)
+    write_bracket(tmp_path, evs=(1,), size=(32, 48), names=("alone.jpg",), start=120.0)
+    (tmp_path / "broken.jpg").write_text("hello")
+    (tmp_path / "._1.jpg").write_text("macOS")
+    (tmp_path / "notes.txt").write_text("not a photograph")
+    found, left_out = find_brackets([tmp_path])
+    assert [(item.name, [path.name for path in item.paths]) for item in found] == [
+        (None, ["1.jpg", "2.jpg", "3.jpg"]),
+        (None, ["4.jpg", "5.jpg", "6.jpg"]),
+        ("house", ["IMG_0001.JPG", "IMG_0002.JPG", "IMG_0003.JPG"]),
+    ]
+    assert any("broken.jpg" in line for line in left_out)
+    assert any("alone.jpg: 1/200 s" in line for line in left_out)
+
+
+def test_a_folder_with_exposures_by_hand_is_cut_by_their_number(tmp_path):
+    write_bracket(tmp_path, evs=(2, 2, 2, 2, 2, 2), size=(32, 48))
+    assert [len(item.paths) for item in find_brackets([tmp_path], count=3)[0]] == [3, 3]
+    with pytest.raises(InputError, match="no bracket of three"):
+        find_brackets([tmp_path])
+
+
+def test_of_raw_and_jpeg_pairs_one_kind_is_taken(tmp_path, monkeypatch):
+    paths = write_bracket(tmp_path / "a", size=(32, 48))
+    for path in paths:
+        path.with_suffix(".dng").write_bytes(b"raw")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert [path.suffix for path in find_brackets([tmp_path])[0][0].paths] == [".JPG"] * 3
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    assert [path.suffix for path in find_brackets([tmp_path])[0][0].paths] == [".dng"] * 3
+
+
+# Reconstruction
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    return AFUNet(AFUNetConfig(stages=1)).eval()
+
+
+@pytest.fixture
+def frames():
+    return np.random.default_rng(0).integers(0, 2**16, (3, 24, 40, 3), np.uint16)
+
+
+@pytest.mark.parametrize("inference", ["auto", "whole", "strips"])
+def test_reconstruct_is_the_network_on_these_frames(model, frames, inference):
+    ev = torch.tensor([0.0, 2.0, 4.0])
+    ldr = torch.from_numpy(ldr_to_float(frames)).permute(0, 3, 1, 2)
+    with torch.inference_mode():
+        expected = model(network_input(ldr[None], ev[None]))[0].permute(1, 2, 0).numpy()
+    hdr = reconstruct(model, frames, [0, 2, 4], inference=inference)
+    assert hdr.shape == (24, 40, 3)
+    assert hdr.dtype == np.float32
+    assert hdr == pytest.approx(expected, abs=2e-6)
+    assert reconstruct(model, ldr_to_float(frames), [0, 2, 4]) == pytest.approx(expected, abs=2e-6)
+
+
+def test_a_full_gpu_falls_back_to_strips_and_says_so(model, frames, monkeypatch):
+    def full(x):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    expected = reconstruct(model, frames, [0, 2, 4])
+    monkeypatch.setattr(bracket_module, "choose_path", lambda device, path: "whole")
+    monkeypatch.setattr(model, "forward", full)
+    lines = []
+    assert np.array_equal(reconstruct(model, frames, [0, 2, 4], say=lines.append), expected)
+    assert len(lines) == 1
+    assert "strips" in lines[0]
+
+
+def test_little_memory_means_half_precision_and_none_a_clear_error(model, frames, monkeypatch):
+    expected = reconstruct(model, frames, [0, 2, 4])
+    free = bytes_needed(24 * 40, torch.float16)
+    monkeypatch.setattr("utils.memory.available_bytes", lambda device: free)
+    lines = []
+    hdr = reconstruct(model, frames, [0, 2, 4], say=lines.append)
+    assert "half precision" in lines[0]
+    assert 0 < np.abs(hdr - expected).max() < 2e-3
+    monkeypatch.setattr("utils.memory.available_bytes", lambda device: free - 1)
+    with pytest.raises(InputError, match="GB of memory"):
+        reconstruct(model, frames, [0, 2, 4])
+
+
+def test_memory_of_this_machine_is_known_or_not_asked():
+    available = available_bytes(torch.device("cpu"))
+    assert available is None or 10**7 < available < 10**14
+
+
+def test_the_estimate_grows_with_the_picture(model, frames):
+    small = estimate_seconds(model, np.tile(frames, (1, 11, 7, 1)), [0, 2, 4])  # 264 x 280
+    large = estimate_seconds(model, np.tile(frames, (1, 44, 28, 1)), [0, 2, 4])  # 16 times as many pixels
+    assert 4 < large / small < 64

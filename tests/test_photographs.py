@@ -1,0 +1,127 @@
+"""Photographs: every kind of file comes out upright, on the network's tone curve, with its exposure."""
+
+import sys
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+from PIL.ExifTags import IFD, Base
+
+from tests.handheld import exif
+from utils.io import InputError, ldr_to_float, write_ldr
+from utils.photographs import curve_table, read_frame, read_shot, write_preview
+
+
+def write_dng(tifffile, path, mosaic):
+    """The smallest RAW file LibRaw reads: a Bayer mosaic with a linear 16-bit scale, 1/100 s at f/8."""
+    tags = [
+        (50706, "B", 4, bytes([1, 4, 0, 0]), True),  # DNG version
+        (50708, "s", 0, "Test", True),
+        (33421, "H", 2, (2, 2), True),
+        (33422, "B", 4, bytes([0, 1, 1, 2]), True),
+        (50717, "I", 1, 65535, True),  # white level
+        (50721, "2i", 9, (1, 1, 0, 1, 0, 1, 0, 1, 1, 1, 0, 1, 0, 1, 0, 1, 1, 1), True),
+        (50728, "2I", 3, (1, 1, 1, 1, 1, 1), True),
+        (50778, "H", 1, 21, True),
+        (33434, "2I", 1, (1, 100), True),
+        (33437, "2I", 1, (8, 1), True),
+    ]
+    tifffile.imwrite(path, mosaic, photometric=32803, extratags=tags, metadata=None)
+
+
+def test_the_identity_curve_leaves_16_bit_values_as_they_are():
+    assert np.array_equal(curve_table(2.2, 16), np.arange(2**16))
+
+
+@pytest.mark.parametrize(
+    ("gamma", "value", "linear"),
+    [("srgb", 188, 0.5029), ("srgb", 10, 0.0030353), ("linear", 51, 0.2), (1.8, 128, (128 / 255) ** 1.8)],
+)
+def test_curves_give_the_radiance_they_stand_for(gamma, value, linear):
+    assert ldr_to_float(curve_table(gamma, 8))[value] ** 2.2 == pytest.approx(linear, rel=2e-3)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif"])
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_every_orientation_comes_out_upright(tmp_path, suffix, turn):
+    upright = np.zeros((32, 48, 3), np.uint8)
+    upright[:16, :16], upright[:16, 32:] = 255, 128  # corners: white, grey; black, black
+    stored = {1: upright, 2: upright[:, ::-1], 3: upright[::-1, ::-1], 4: upright[::-1]}
+    stored |= {5: np.swapaxes(upright, 0, 1), 6: np.rot90(upright), 8: np.rot90(upright, -1)}
+    stored[7] = np.rot90(stored[5], 2)
+    path = tmp_path / f"photo{suffix}"
+    Image.fromarray(np.ascontiguousarray(stored[turn])).save(path, quality=95, exif=exif(turn=turn))
+    shot = read_shot(path)
+    frame = read_frame(shot, 2.2)
+    assert (shot.height, shot.width) == frame.shape[:2] == (32, 48)
+    assert np.abs(ldr_to_float(frame) - upright / 255).max() < 0.05
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_16_bits_are_kept_and_alpha_is_dropped(tmp_path, suffix, channels):
+    values = np.random.default_rng(0).integers(0, 2**16, (20, 30, 3), np.uint16)
+    path = tmp_path / f"frame{suffix}"
+    write_ldr(path, values)
+    if channels == 4:
+        cv2.imwrite(str(path), np.dstack([values[..., ::-1], np.full((20, 30), 777, np.uint16)]))
+    assert np.array_equal(read_frame(read_shot(path), 2.2), values)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "1"])
+def test_other_8_bit_kinds_become_rgb(tmp_path, mode):
+    Image.fromarray(np.full((20, 30, 3), 255, np.uint8)).convert(mode).save(tmp_path / "a.png")
+    frame = read_frame(read_shot(tmp_path / "a.png"))
+    assert frame.shape == (20, 30, 3)
+    assert frame.min() == 65535
+
+
+def test_16_bit_grey_is_repeated(tmp_path):
+    values = np.arange(600, dtype=np.uint16).reshape(20, 30) * 100
+    Image.fromarray(values).save(tmp_path / "grey.png")
+    assert np.array_equal(read_frame(read_shot(tmp_path / "grey.png"), 2.2), np.repeat(values[..., None], 3, axis=2))
+
+
+def test_raw_is_developed_linear_and_read_with_its_exposure(tmp_path):
+    pytest.importorskip("rawpy")
+    tifffile = pytest.importorskip("tifffile")
+    ramp = np.linspace(0, 60000, 64 * 96).reshape(64, 96).astype(np.uint16)
+    write_dng(tifffile, tmp_path / "a.dng", ramp)
+    shot = read_shot(tmp_path / "a.dng")
+    assert (shot.height, shot.width, shot.f_number) == (64, 96, 8.0)
+    assert shot.seconds == pytest.approx(0.01)
+    green = ldr_to_float(read_frame(shot, "srgb", [1.0, 1.0, 1.0, 1.0]))[10:-10, 10:-10, 1] ** 2.2
+    assert green == pytest.approx(ramp[10:-10, 10:-10] / 65536, abs=0.005)
+
+
+def test_heic_is_read(tmp_path):
+    pillow_heif = pytest.importorskip("pillow_heif")
+    pillow_heif.register_heif_opener()
+    Image.new("RGB", (48, 32), (255, 255, 255)).save(tmp_path / "a.heic", exif=exif(0.02).tobytes())
+    shot = read_shot(tmp_path / "a.heic")
+    assert (shot.height, shot.width) == (32, 48)
+    assert shot.seconds == pytest.approx(0.02)
+    assert read_frame(shot).min() > 64000
+
+
+@pytest.mark.parametrize(("name", "package"), [("a.nef", "rawpy"), ("a.heic", "pillow-heif")])
+def test_a_missing_package_is_named(tmp_path, monkeypatch, name, package):
+    monkeypatch.setitem(sys.modules, package.replace("-", "_"), None)
+    (tmp_path / name).write_bytes(b"whatever")
+    with pytest.raises(InputError, match=f'{name}.*pip install "{package}'):
+        read_shot(tmp_path / name)
+
+
+def test_the_preview_keeps_the_references_exif_but_not_its_orientation(tmp_path):
+    path = tmp_path / "a.jpg"
+    data = exif(1 / 50, turn=6)
+    data.get_ifd(IFD.Exif)[Base.MakerNote] = b"x" * 70_000  # longer than a JPEG can hold
+    Image.new("RGB", (48, 32)).save(tmp_path / "a.png", exif=data)
+    write_preview(path, np.zeros((48, 32, 3), np.uint8), read_shot(tmp_path / "a.png"))
+    with Image.open(path) as image:
+        written = image.getexif()
+        assert image.size == (32, 48)
+        assert written[Base.Orientation] == 1
+        assert written[Base.Model] == "Camera"
+        assert float(written.get_ifd(IFD.Exif)[Base.ExposureTime]) == pytest.approx(0.02)

@@ -1,0 +1,322 @@
+"""A bracket of photographs made ready for the network, and the network run on it.
+
+    bracket = load_bracket(["a.jpg", "b.jpg", "c.jpg"])
+    hdr = reconstruct(load_model("afunet.pth"), bracket.frames, bracket.ev)
+
+The HDR image is aligned with the reference, the middle exposure. Its value 1 is where the darkest frame clips; the
+reference clips at 2^-ev[1].
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from models import AFUNet
+from models.streaming import reconstruct as reconstruct_in_strips
+from utils.alignment import Mode, Motion, align, common_region
+from utils.exposure import network_input
+from utils.inference import Path as Inference
+from utils.inference import choose_path
+from utils.io import InputError, ldr_to_float
+from utils.memory import choose_storage
+from utils.photographs import Shot, photographs_in, read_frame, read_shot, read_white_balance
+
+EXPOSURE_FILE = "exposure.txt"  # of the user's own folders; any number of frames
+STEPS = (2.0, 3.0)  # EV between neighbours in the training sets
+BANDS = 50
+SMALLEST = 16  # pixels of a side
+SAME = 0.2  # EV; exposures nearer than this are one exposure
+AS_GOOD = 0.03  # share of clipped pixels that makes no difference
+BRIGHT, BLACK = 0.99, 0.02  # LDR values beyond which a pixel tells nothing
+PASS = "pass --ev (e.g. --ev 0 2 4) or --times (e.g. --times 1/100 1/25 1/6), one per file in the order of the files"
+
+
+@dataclass(frozen=True)
+class Bracket:
+    """Three frames of rising exposure; the second is the reference.
+
+    Attributes:
+        shots: the three photographs.
+        frames: (3, H, W, 3) uint16 LDR on the 2.2 curve, registered to the reference.
+        ev: (3,) float32, exponents to base 2, the darkest frame's being 0.
+        source: where the exposures come from, e.g. "EXIF".
+        motions: what registration found for each frame.
+        region: rows and columns (top, bottom, left, right) that all three frames cover.
+        notes: decisions worth telling the user, one line each.
+    """
+
+    shots: tuple[Shot, ...]
+    frames: np.ndarray
+    ev: np.ndarray
+    source: str
+    motions: tuple[Motion, ...]
+    region: tuple[int, int, int, int]
+    notes: tuple[str, ...]
+
+
+def load_bracket(
+    paths: Sequence[str | Path],
+    *,
+    ev: Sequence[float] | None = None,
+    times: Sequence[float] | None = None,
+    gamma: str | float = "srgb",
+    alignment: Mode = "auto",
+    reference: int | None = None,
+) -> Bracket:
+    """Read three or more photographs of one scene, in any order.
+
+    Args:
+        paths: JPEG, PNG, TIFF, HEIC or RAW files of one size.
+        ev: exposures to base 2, one per path; by default ``times``, an ``exposure.txt`` beside the files, or EXIF.
+        times: exposure times in seconds, one per path.
+        gamma: tone curve of the files: ``srgb``, ``linear`` or the exponent of a power law.
+        alignment: registration of the camera, see :func:`utils.alignment.align`.
+        reference: the frame to align with, counted from 1 for the darkest; by default the one with the fewest clipped
+            pixels.
+
+    Raises:
+        InputError: a file cannot be read, sizes differ, or exposures are missing, equal or fewer than three.
+    """
+    shots = [read_shot(path) for path in paths]
+    check_photographs(shots)
+    exposures, source = find_exposures(shots, ev, times)
+    check_exposures(shots, exposures)
+    order = np.argsort(exposures, kind="stable")
+    shots, rising = [shots[i] for i in order], [exposures[i] for i in order]
+    chosen, notes = _choose(shots, rising, gamma, reference)
+    shots, relative = [shots[i] for i in chosen], np.array([rising[i] - rising[chosen[0]] for i in chosen])
+    frames = _read_frames(shots, gamma)
+    motions = align(frames, relative, alignment)
+    return Bracket(
+        tuple(shots),
+        frames,
+        relative.astype(np.float32),
+        source,
+        tuple(motions),
+        common_region(motions, frames.shape[1:3]),
+        (*notes, *_step_notes(relative)),
+    )
+
+
+@torch.inference_mode()
+def reconstruct(
+    model: AFUNet,
+    frames: np.ndarray,
+    ev: Sequence[float] | np.ndarray,
+    *,
+    inference: Inference = "auto",
+    progress: Callable[[int, int], None] | None = None,
+    say: Callable[[str], None] = print,
+) -> np.ndarray:
+    """The HDR image of three frames.
+
+    Args:
+        model: an AFUNet in eval mode; its device does the work.
+        frames: (3, H, W, 3) RGB of rising exposure on the 2.2 curve, uint16, or float in [0, 1].
+        ev: three exponents to base 2, the darkest frame's being 0.
+        inference: "whole" is one forward call, "strips" gives the same numbers in bounded memory; "auto" takes strips
+            on the CPU, and on a GPU where its memory does not do.
+        progress: called with (done, total) as the strips go by.
+        say: gets a line where memory makes another way necessary.
+
+    Returns:
+        (H, W, 3) float32 linear RGB in (0, 1), aligned with the second frame; 1 is where the first frame clips.
+
+    Raises:
+        InputError: not enough memory for strips either, or an output that is not finite.
+    """
+    device = next(model.parameters()).device
+    rows = _rows_of(frames, ev)
+    y = None
+    if choose_path(device, inference) == "whole":
+        y = _whole(model, rows(0, frames.shape[1]).to(device))
+        if y is None:
+            torch.cuda.empty_cache()
+            say("out of GPU memory: going on in strips, which take less and give the same numbers")
+    if y is None:
+        y = _in_strips(model, rows, frames.shape[1:3], progress, say)
+    hdr = np.ascontiguousarray(y[0].permute(1, 2, 0).float().cpu().numpy())
+    if not np.isfinite(hdr).all():
+        raise InputError("the network's output is not finite; the weights are damaged")
+    return hdr
+
+
+def estimate_seconds(model: AFUNet, frames: np.ndarray, ev: Sequence[float] | np.ndarray) -> float:
+    """How long :func:`reconstruct` will take, from a timed band of the frames; the band is one in BANDS of the rows."""
+    height = frames.shape[1]
+    rows = max(math.ceil(height / BANDS / 8) * 8, 16)
+    reconstruct(model, frames[:, :16], ev)  # the first call of a process is slower than the others
+    started = time.perf_counter()
+    reconstruct(model, frames[:, :rows], ev)
+    return (time.perf_counter() - started) * height / min(rows, height)
+
+
+def find_exposures(
+    shots: Sequence[Shot], ev: Sequence[float] | None = None, times: Sequence[float] | None = None
+) -> tuple[list[float], str]:
+    """One exponent to base 2 per photograph, and where they come from. Raises InputError."""
+    if ev is not None:
+        return _per_file(ev, shots, "--ev"), "--ev"
+    if times is not None:
+        return [math.log2(time) for time in _per_file(times, shots, "--times")], "--times"
+    beside = shots[0].path.parent / EXPOSURE_FILE
+    if beside.is_file() and len({shot.path.parent for shot in shots}) == 1:
+        return _from_exposure_file(beside, shots), EXPOSURE_FILE
+    return _exif_exposures(shots), "EXIF"
+
+
+def check_photographs(shots: Sequence[Shot]) -> None:
+    """Raise InputError unless there are three or more photographs of one size."""
+    if len(shots) < 3:
+        raise InputError(f"{len(shots)} photograph(s) where at least three are meant ({_listed(shots)})")
+    if len({(shot.height, shot.width) for shot in shots}) > 1:
+        sizes = ", ".join(f"{shot.path.name}: {shot.width}x{shot.height}" for shot in shots)
+        raise InputError(f"photographs of unequal size ({sizes}); export them alike")
+    if min(shots[0].height, shots[0].width) < SMALLEST:
+        size = f"{shots[0].width}x{shots[0].height}"
+        raise InputError(f"{shots[0].path}: {size} pixels; {SMALLEST}x{SMALLEST} is the least")
+
+
+def check_exposures(shots: Sequence[Shot], exposures: Sequence[float]) -> None:
+    """Raise InputError unless the exposures are finite and differ."""
+    if not np.isfinite(exposures).all():
+        raise InputError(f"exposures {list(exposures)} are not finite numbers; {PASS}")
+    if np.diff(np.sort(exposures)).min() < SAME:
+        raise InputError(f"some exposures are equal ({_listed(shots, exposures)}); leave one out, or {PASS}")
+
+
+def choose_three(ev: Sequence[float], clipped: Sequence[float], reference: int | None = None) -> tuple[int, int, int]:
+    """The three of N rising exposures that serve the network best, as indices.
+
+    The reference has the fewest clipped pixels among the frames with a darker and a brighter neighbour. The steps to
+    its partners are nearest to those of the training sets, and the wider ones where two are as near. Frames within
+    AS_GOOD of the fewest may be the reference too, where their partners fit better.
+    """
+    middle = range(1, len(ev) - 1) if reference is None else [reference]
+    fewest = min(clipped[i] for i in middle)
+    triples = [
+        (i, j, k) for j in middle if clipped[j] <= fewest + AS_GOOD for i in range(j) for k in range(j + 1, len(ev))
+    ]
+
+    def cost(triple: tuple[int, int, int]) -> tuple[float, float, float]:
+        i, j, k = triple
+        down, up = ev[j] - ev[i], ev[k] - ev[j]
+        misfit = min(abs(down - step) + abs(up - step) for step in STEPS)
+        return round(misfit, 1), -(down + up), clipped[j]
+
+    return min(triples, key=cost)
+
+
+def clipped_share(frame: np.ndarray) -> float:
+    """Share of the pixels of an (H, W, 3) uint16 frame that are blown out in a channel or black in all."""
+    ldr = ldr_to_float(frame[::4, ::4])
+    return float(((ldr.max(axis=2) >= BRIGHT) | (ldr.max(axis=2) <= BLACK)).mean())
+
+
+def _choose(
+    shots: Sequence[Shot], ev: Sequence[float], gamma: str | float, reference: int | None
+) -> tuple[tuple[int, int, int], list[str]]:
+    if reference is not None and not 2 <= reference <= len(shots) - 1:
+        names = ", ".join(f"{i} = {shot.path.name}" for i, shot in enumerate(shots, 1))
+        raise InputError(f"--reference {reference}: needs a darker and a brighter frame; rising exposure: {names}")
+    if len(shots) == 3:
+        return (0, 1, 2), []
+    clipped = [clipped_share(read_frame(shot, gamma)) if reference is None else 0.0 for shot in shots]
+    chosen = choose_three(ev, clipped, None if reference is None else reference - 1)
+    why = "as told" if reference is not None else f"{clipped[chosen[1]]:.1%} of its pixels clipped"
+    names = ", ".join(shots[i].path.name for i in chosen)
+    return chosen, [f"of {len(shots)} frames took {names} (reference: {shots[chosen[1]].path.name}, {why})"]
+
+
+def _read_frames(shots: Sequence[Shot], gamma: str | float) -> np.ndarray:
+    white_balance = read_white_balance(shots[1])
+    frames = np.empty((len(shots), shots[0].height, shots[0].width, 3), np.uint16)
+    for frame, shot in zip(frames, shots, strict=True):
+        frame[:] = read_frame(shot, gamma, white_balance)
+    return frames
+
+
+def _rows_of(frames: np.ndarray, ev: Sequence[float] | np.ndarray) -> Callable[[int, int], torch.Tensor]:
+    """The network input (1, 18, last - first, W) of some rows: of a large photograph it is never held as a whole."""
+    exponents = torch.as_tensor(np.asarray(ev, np.float32))[None]
+
+    def rows(first: int, last: int) -> torch.Tensor:
+        part = frames[:, first:last]
+        ldr = ldr_to_float(part) if part.dtype == np.uint16 else part.astype(np.float32)
+        return network_input(torch.from_numpy(ldr).permute(0, 3, 1, 2)[None], exponents)
+
+    return rows
+
+
+def _whole(model: AFUNet, x: torch.Tensor) -> torch.Tensor | None:
+    """(1, 3, H, W), or None where a GPU's memory does not do."""
+    try:
+        return model(x)
+    except torch.cuda.OutOfMemoryError:
+        return None
+
+
+def _in_strips(
+    model: AFUNet,
+    rows: Callable[[int, int], torch.Tensor],
+    size: tuple[int, ...],
+    progress: Callable[[int, int], None] | None,
+    say: Callable[[str], None],
+) -> torch.Tensor:
+    h, w = size
+    storage = choose_storage(next(model.parameters()).device, h * w)
+    if storage == torch.float16:
+        say("little memory: features are kept in half precision, which changes the result by about 70 dB PSNR-mu")
+    y = reconstruct_in_strips(model, rows, size=(h, w), storage=storage, progress=progress)
+    assert isinstance(y, torch.Tensor)
+    return y
+
+
+def _per_file(values: Sequence[float], shots: Sequence[Shot], source: str) -> list[float]:
+    if len(values) != len(shots):
+        raise InputError(f"{source}: {len(values)} exposures for {len(shots)} photographs ({_listed(shots)})")
+    return [float(value) for value in values]
+
+
+def _from_exposure_file(file: Path, shots: Sequence[Shot]) -> list[float]:
+    """Line i of the file belongs to photograph i of its folder, in name order."""
+    try:
+        values = [float(word) for word in file.read_text(encoding="utf-8-sig").replace(",", " ").split()]
+    except (OSError, ValueError):
+        raise InputError(f"{file}: not a text file of numbers; write one exponent to base 2 per line") from None
+    paths = photographs_in(file.parent)
+    if len(values) != len(paths):
+        raise InputError(f"{file}: {len(values)} exposures for {len(paths)} photographs in this folder")
+    by_path = dict(zip((path.name for path in paths), values, strict=True))
+    return [by_path[shot.path.name] for shot in shots]
+
+
+def _exif_exposures(shots: Sequence[Shot]) -> list[float]:
+    evs = [shot.ev for shot in shots]
+    if any(ev is None for ev in evs):
+        raise InputError(f"no exposure time in EXIF ({_listed(shots)}); {PASS}")
+    for name in ("f_number", "iso"):
+        known = [getattr(shot, name) is not None for shot in shots]
+        if any(known) and not all(known):  # missing everywhere it is the same everywhere: a manual lens
+            raise InputError(f"aperture or ISO known for some files only ({_listed(shots)}); {PASS}")
+    return [ev for ev in evs if ev is not None]
+
+
+def _listed(shots: Sequence[Shot], exposures: Sequence[float] | None = None) -> str:
+    if exposures is None:
+        return "; ".join(shot.describe() for shot in shots)
+    return "; ".join(f"{shot.describe()} = EV {ev:.2f}" for shot, ev in zip(shots, exposures, strict=True))
+
+
+def _step_notes(ev: np.ndarray) -> list[str]:
+    steps = np.diff(ev)
+    if ((steps > STEPS[0] - 0.6) & (steps < STEPS[1] + 0.6)).all():
+        return []
+    return [f"steps of {steps[0]:.1f} and {steps[1]:.1f} EV; the network was trained on steps of 2 and 3 EV"]

@@ -1,0 +1,117 @@
+"""Pictures of a reconstructed bracket: one to look at, and one that explains it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, get_args
+
+import cv2
+import numpy as np
+
+from utils.alignment import comparable
+from utils.baselines import merge_debevec, merge_mertens
+from utils.bracket import BRIGHT, Bracket
+from utils.exposure import GAMMA, to_linear, tonemap
+from utils.io import ldr_to_float
+from utils.report import panel
+
+Operator = Literal["mu", "reinhard", "drago", "mantiuk"]
+OPERATORS: tuple[Operator, ...] = get_args(Operator)
+ZOOMS = 3
+ZOOM_SHARE = 9  # a zoom is this much smaller than the photograph's longer side
+COLOURS = ((230, 60, 50), (40, 120, 230), (30, 150, 70))  # of the zooms' frames
+CELL = 330  # pixels of width
+
+CURVES: dict[Operator, Callable[[], cv2.Tonemap]] = {
+    "reinhard": lambda: cv2.createTonemapReinhard(GAMMA),
+    "drago": lambda: cv2.createTonemapDrago(GAMMA),
+    "mantiuk": lambda: cv2.createTonemapMantiuk(GAMMA),
+}
+
+
+def tone_mapped(hdr: np.ndarray, operator: Operator = "mu") -> np.ndarray:
+    """Linear HDR (H, W, 3) as a picture to look at, (H, W, 3) uint8: the mu-law, or one of OpenCV's operators."""
+    picture = tonemap(hdr.clip(0.0, 1.0)) if operator == "mu" else CURVES[operator]().process(hdr)
+    return np.rint(np.nan_to_num(picture).clip(0.0, 1.0) * 255.0).astype(np.uint8)
+
+
+def comparison(bracket: Bracket, hdr: np.ndarray, heading: str) -> np.ndarray:
+    """The picture that explains a result, (H, W, 3) uint8.
+
+    Above: the frames as photographed, OpenCV's MergeDebevec and MergeMertens of the same frames, and ours. Below: the
+    places where the frames disagree most, all on one brightness scale, so that clipping, noise and motion show.
+    """
+    frames = [ldr_to_float(frame) for frame in bracket.frames]
+    debevec = tone_mapped(merge_debevec(bracket.frames, bracket.ev))
+    mertens = tone_mapped(merge_mertens(bracket.frames, bracket.ev))
+    ours = tone_mapped(hdr)
+    places = disagreeing_places(bracket)
+    images = [_marked(image, places) for image in (*frames, debevec, mertens, ours)]
+    titles = [_frame_title(bracket, i) for i in range(3)]
+    titles += [
+        "MergeDebevec (OpenCV)\ntone-mapped like ours",
+        "MergeMertens (OpenCV)\nexposure fusion, our scale",
+    ]
+    titles += ["AFUNet\ntone-mapped: T(h) = log(1 + 5000 h) / log 5001"]
+    scaled = [tonemap(to_linear(frame, ev)) for frame, ev in zip(frames, bracket.ev, strict=True)]
+    for number, place in enumerate(places, 1):
+        images += [_framed(image[place], number) for image in (*scaled, debevec, mertens, ours)]
+        titles += [f"{number}: {name}" for name in ("under-exposed, brought to one scale", "reference", "over-exposed")]
+        titles += [f"{number}: {name}" for name in ("MergeDebevec", "MergeMertens", "AFUNet")]
+    return panel(images, titles, columns=6, cell_width=CELL, heading=heading)
+
+
+def disagreeing_places(bracket: Bracket) -> list[tuple[slice, slice]]:
+    """Rows and columns of the places where the frames, brought to one exposure, differ most from the reference."""
+    h, w = bracket.frames.shape[1:3]
+    pairs = [comparable(bracket.frames[1], bracket.frames[i], bracket.ev[1], bracket.ev[i]) for i in (0, 2)]
+    difference = np.max([np.abs(reference - frame) for reference, frame in pairs], axis=0)
+    rows, columns = difference.shape
+    side = max(max(rows, columns) // ZOOM_SHARE, 8)
+    box_h, box_w = min(side, rows), min(side * 4 // 3, columns)
+    places = []
+    for _ in range(ZOOMS):
+        mean = cv2.boxFilter(difference, -1, (box_w, box_h), anchor=(0, 0))[: rows - box_h + 1, : columns - box_w + 1]
+        y, x = (int(i) for i in np.unravel_index(mean.argmax(), mean.shape))
+        difference[y : y + box_h, x : x + box_w] = -1.0  # the next place lies elsewhere
+        places.append((_stretch(y, box_h, h / rows), _stretch(x, box_w, w / columns)))
+    return places
+
+
+def _stretch(start: int, length: int, scale: float) -> slice:
+    return slice(round(start * scale), round((start + length) * scale))
+
+
+def _marked(image: np.ndarray, places: list[tuple[slice, slice]]) -> np.ndarray:
+    """The image at the width it is shown with, with a numbered frame around each place."""
+    scale = CELL / image.shape[1]
+    small = _at_cell_width(image)
+    for number, ((rows, columns), colour) in enumerate(zip(places, COLOURS, strict=False), 1):
+        corner = (round(columns.start * scale), round(rows.start * scale))
+        opposite = (round(columns.stop * scale), round(rows.stop * scale))
+        cv2.rectangle(small, corner, opposite, colour, 2)
+        below = (corner[0] + 4, corner[1] + 14)
+        cv2.putText(small, str(number), below, cv2.FONT_HERSHEY_SIMPLEX, 0.45, colour, 1, cv2.LINE_AA)
+    return small
+
+
+def _framed(image: np.ndarray, number: int) -> np.ndarray:
+    """A zoom at the width it is shown with, in the colour of its place."""
+    zoom = _at_cell_width(image)
+    cv2.rectangle(zoom, (0, 0), (zoom.shape[1] - 1, zoom.shape[0] - 1), COLOURS[number - 1], 3)
+    return zoom
+
+
+def _at_cell_width(image: np.ndarray) -> np.ndarray:
+    if image.dtype != np.uint8:
+        image = np.rint(image.clip(0.0, 1.0) * 255.0).astype(np.uint8)
+    size = (CELL, max(round(image.shape[0] * CELL / image.shape[1]), 1))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA if image.shape[1] > CELL else cv2.INTER_CUBIC)
+
+
+def _frame_title(bracket: Bracket, i: int) -> str:
+    role = ("under-exposed", "reference", "over-exposed")[i]
+    clipped = float((ldr_to_float(bracket.frames[i]).max(axis=2) >= BRIGHT).mean())
+    motion = bracket.motions[i]
+    moved = f", moved by {motion.shift:.1f} px ({motion.method})" if motion.method != "none" else ""
+    return f"{bracket.shots[i].path.name}: {role}, EV {bracket.ev[i]:g}\n{clipped:.1%} of the pixels clipped{moved}"
