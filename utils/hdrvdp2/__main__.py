@@ -1,0 +1,81 @@
+"""python -m utils.hdrvdp2 TEST REFERENCE: the HDR-VDP-2 quality of one image file against another."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from utils import cli
+from utils.hdrvdp2.display import ENCODINGS
+from utils.hdrvdp2.metric import Result
+from utils.hdrvdp2.protocols import PROTOCOLS, Protocol
+from utils.io import InputError, atomic_path, read_hdr
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m utils.hdrvdp2", description=__doc__)
+    parser.add_argument("test", type=Path, help="the image to judge, .hdr or .exr")
+    parser.add_argument("reference", type=Path, help="what it should look like, .hdr or .exr")
+    parser.add_argument(
+        "--preset", choices=list(PROTOCOLS), default="safnet", help="whose setting (default: %(default)s)"
+    )
+    colour = [name for name, (channels, _) in ENCODINGS.items() if channels == 3]
+    parser.add_argument("--encoding", choices=colour, help="what the values mean, in place of the preset's")
+    parser.add_argument("--ppd", type=float, help="pixels per degree, in place of the preset's display")
+    parser.add_argument("--peak", type=float, help="multiply both images by this, in place of the preset's 1")
+    parser.add_argument("--rgbe", action="store_true", help="round both images as a .hdr file does (for .exr files)")
+    parser.add_argument("--map", type=Path, help="also write where a difference is seen, as a picture (.png)")
+    parser.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
+    return parser.parse_args()
+
+
+def protocol_of(args: argparse.Namespace) -> Protocol:
+    """The preset with what the user changed of it."""
+    given = {"color_encoding": args.encoding, "viewing": args.ppd, "peak": args.peak}
+    changed = {name: value for name, value in given.items() if value is not None}
+    protocol = replace(PROTOCOLS[args.preset], rgbe=args.rgbe, **changed)
+    return replace(protocol, name=f"{protocol.name}, changed", source="custom") if changed else protocol
+
+
+def write_map(path: Path, result: Result, title: str) -> None:
+    """The probability of detection per pixel as a picture with a colour bar."""
+    from matplotlib.figure import Figure
+
+    assert result.P_map is not None and result.P_det is not None
+    height, width = result.P_map.shape
+    figure = Figure(figsize=(8.0, 8.0 * height / width), dpi=150)
+    axes = figure.add_axes((0.0, 0.0, 1.0, 1.0), xticks=[], yticks=[])
+    shown = axes.imshow(result.P_map.cpu().numpy(), vmin=0.0, vmax=1.0, cmap="inferno")
+    axes.set_title(f"{title}\nQ = {result.Q:.4f}, P_det = {result.P_det:.4f}")
+    bar = axes.inset_axes((1.02, 0.0, 0.03, 1.0))
+    figure.colorbar(shown, cax=bar, label="probability of seeing a difference")
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, bbox_inches="tight", pad_inches=0.1)
+
+
+def main() -> None:
+    args = arguments()
+    if args.map is not None and args.map.suffix.lower() != ".png":
+        raise InputError(f"--map {args.map}: give a name that ends in .png")
+    device = cli.pick_device(args.device)
+    images = [torch.from_numpy(read_hdr(path)).permute(2, 0, 1).to(device) for path in (args.test, args.reference)]
+    protocol = protocol_of(args)
+    try:
+        result = protocol.compare(*images, maps=args.map is not None)
+    except InputError as error:
+        raise InputError(f"{args.test} against {args.reference}: {error}") from None
+    print(protocol)
+    print(f"pixels per degree: {protocol.pixels_per_degree(images[1].shape[2], images[1].shape[1]):.4f}")
+    print(f"Q = {result.Q:.6f}")
+    if args.map is not None:
+        print(f"P_det = {result.P_det:.6f}, C_max = {result.C_max:.6g}")
+        write_map(args.map, result, f"{args.test.name} against {args.reference.name}")
+        print(f"map: {args.map}")
+
+
+if __name__ == "__main__":
+    cli.run(main)
