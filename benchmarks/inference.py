@@ -123,10 +123,17 @@ def own_peak(variant: Variant, x: Tensor) -> float:
         before = torch.cuda.memory_allocated()
         variant(x)
         return torch.cuda.max_memory_allocated() - before
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_rss()
     variant(x)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * unit
+    return peak_rss() - before
+
+
+def peak_rss() -> int:
+    """The most memory this process has ever held. (Linux's getrusage also counts what the parent held.)"""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return 1024 * int(next(line for line in status.read_text().splitlines() if "VmHWM" in line).split()[1])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def matmul_rate(device: torch.device, n: int = 2048) -> float:
@@ -150,10 +157,10 @@ def table(size: tuple[int, int], model: AFUNet, device: torch.device, names: lis
     print("| variant | s | times faster | Mpixel/s | share of floor | peak memory, MB | times less |")
     print("|---|---|---|---|---|---|---|")
     for name, t in taken.items():
-        m = memory[name]
+        times_less = f"{first_memory / memory[name]:.1f}" if memory[name] > 0 else ""
         print(
             f"| {name} | {t:.3f} | {first / t:.2f} | {pixels / t / 1e6:.3f} | {floor / t:.0%} "
-            f"| {m / 1e6:.0f} | {first_memory / m:.1f} |",
+            f"| {memory[name] / 1e6:.0f} | {times_less} |",
             flush=True,
         )
 

@@ -1,0 +1,186 @@
+"""Speed of training, data loading included: ``python -m benchmarks.train_step [--batch_size 6 --compile ...]``.
+
+Every variant runs the engine itself on crops of the sample scenes. The variants take turns, round by round, so that a
+change of the machine's speed meets them all. "plain" is the network written as the released code computes it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from datasets import brackets
+from datasets.scenes import LAYOUTS, find_scenes
+from models import AFUNet, AFUNetConfig
+from utils.cli import pick_device, run
+from utils.engine import Plan, Trainer
+from utils.losses import FFTLoss, TrainingLoss, VGGLoss, vgg19_trunk
+from utils.provenance import device_name
+
+SEED = 0
+MIB = 2**20
+
+
+@dataclass
+class Records:
+    """A log that keeps the figures of the last record."""
+
+    values: dict[str, float]
+
+    def say(self, text: str) -> None:
+        pass
+
+    def record(self, kind: str, step: int, values: Mapping[str, float]) -> None:
+        if kind == "train":
+            self.values = dict(values)
+
+    def picture(self, name: str, step: int, hdr: Tensor) -> None:
+        pass
+
+
+@dataclass
+class Variant:
+    """A way to train, and what was measured of it: images/s and share of waiting by round, peak memory in MiB."""
+
+    name: str
+    trainer: Trainer
+    speeds: list[float]
+    waiting: list[float]
+    memory: float = 0.0
+
+    def run_round(self, number: int) -> None:
+        """One epoch; the first is a warm-up."""
+        self.trainer.plan = replace(self.trainer.plan, stop_after=number + 1)
+        reset_peak(self.trainer.device)
+        self.trainer.fit()
+        assert isinstance(self.trainer.log, Records)
+        if number > 0:
+            self.speeds.append(self.trainer.log.values["images_per_s"])
+            self.waiting.append(self.trainer.log.values["waiting"])
+            self.memory = max(self.memory, peak(self.trainer.device))
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.train_step", description=__doc__.split("\n\n")[0])
+    add = parser.add_argument
+    add("--batch_size", type=int, default=6)
+    add("--train_patch_size", type=int, default=128)
+    add("--stages", type=int, default=4)
+    add("--perceptual", choices=["vgg", "fft"], default="vgg", help="VGG-19 with random weights: they cost the same")
+    add("--steps", type=int, default=20, help="of a round; the second half is timed")
+    add("--rounds", type=int, default=3)
+    add("--amp", action=argparse.BooleanOptionalAction, help="bfloat16 autocast (default: on a GPU)")
+    add("--compile", action="store_true", help="also time torch.compile")
+    add("--checkpointing", action="store_true", help="also time recomputation in the backward pass")
+    add("--plain", action=argparse.BooleanOptionalAction, default=True, help="also time the plain network")
+    add("--num_workers", type=int)
+    add("--cache_dir", type=Path, default=Path(".cache/scenes"))
+    add("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    return parser
+
+
+def make_variants(args: argparse.Namespace, device: torch.device) -> list[Variant]:
+    """AFUNet as it is trained by default first, then what was asked for."""
+    config = AFUNetConfig(stages=args.stages)
+    models = {"AFUNet": AFUNet(config).to(device)}
+    networks: dict[str, Any] = dict(models)
+    if args.checkpointing:
+        models["recomputing"] = networks["recomputing"] = AFUNet(config, checkpointing=True).to(device)
+    if args.compile:
+        models["compiled"] = AFUNet(config).to(device)
+        networks["compiled"] = torch.compile(models["compiled"])
+    if args.plain:
+        from tests.reference_afunet import ReferenceAFUNet
+
+        models["plain"] = AFUNet(config).to(device)
+        networks["plain"] = ReferenceAFUNet(models["plain"], masks="rebuilt").to(device)
+    criterion = make_criterion(args.perceptual).to(device)
+    return [
+        Variant(name, make_trainer(args, model, networks[name], criterion), [], []) for name, model in models.items()
+    ]
+
+
+def make_criterion(perceptual: str) -> TrainingLoss:
+    if perceptual == "fft":
+        return TrainingLoss(FFTLoss())
+    return TrainingLoss(VGGLoss(vgg19_trunk().state_dict()))
+
+
+def make_trainer(args: argparse.Namespace, model: AFUNet, network: nn.Module, criterion: TrainingLoss) -> Trainer:
+    device = next(model.parameters()).device
+    scenes = find_scenes(LAYOUTS["samples"], None, "train")
+    readers = brackets.readers(scenes, "disk", args.cache_dir)
+    repeat = -(-args.steps * args.batch_size // len(scenes))
+    crops = brackets.TrainingCrops(readers, args.train_patch_size, brackets.paper_augmentation, repeat, SEED)
+    share = brackets.EpochBatches(args.steps * args.batch_size, args.batch_size, SEED)
+    workers = brackets.default_workers(device) if args.num_workers is None else args.num_workers
+    batches = brackets.TrainingBatches(crops, share, device, workers)
+    plan = Plan(args.rounds + 1, 1e-4, 1e-6, SEED, amp=args.amp, val_interval=10**9, save_interval=10**9)
+    optimizer = torch.optim.Adam(model.parameters(), fused=device.type == "cuda")
+    return Trainer(
+        model,
+        criterion,
+        optimizer,
+        batches,
+        replace(plan, log_interval=max(1, args.steps // 2)),
+        Records({}),
+        lambda name, content: None,
+        network=network,
+    )
+
+
+def reset_peak(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak(device: torch.device) -> float:
+    """MiB allocated at most since :func:`reset_peak`; 0 on the CPU, which keeps no such count."""
+    return torch.cuda.max_memory_allocated(device) / MIB if device.type == "cuda" else 0.0
+
+
+def table(variants: list[Variant]) -> str:
+    """One row a variant; times are against the first, round by round."""
+    rows = [
+        "| variant | images/s | range | waiting for data | times AFUNet's speed | peak GPU memory, MiB |",
+        "|---" * 6 + "|",
+    ]
+    for variant in variants:
+        ratios = [ours / first for ours, first in zip(variant.speeds, variants[0].speeds, strict=True)]
+        rows.append(
+            f"| {variant.name} | {statistics.median(variant.speeds):.2f} "
+            f"| {min(variant.speeds):.2f}-{max(variant.speeds):.2f} | {statistics.median(variant.waiting):.1%} "
+            f"| {statistics.median(ratios):.2f} | {f'{variant.memory:.0f}' if variant.memory else '-'} |"
+        )
+    return "\n".join(rows)
+
+
+def main() -> int:
+    args = make_parser().parse_args()
+    device = pick_device(args.device)
+    args.amp = device.type == "cuda" if args.amp is None else args.amp
+    torch.manual_seed(SEED)
+    variants = make_variants(args, device)
+    for number in range(args.rounds + 1):
+        for variant in variants:
+            variant.run_round(number)
+    precision = "bfloat16 autocast" if args.amp else "float32"
+    print(
+        f"{device_name(device)}, torch {torch.__version__}, {torch.get_num_threads()} thread(s), {precision}, "
+        f"{args.stages} stages, {args.perceptual} loss, batch {args.batch_size}x{args.train_patch_size}x"
+        f"{args.train_patch_size}, {args.rounds} rounds of {args.steps} steps"
+    )
+    print(table(variants))
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,316 @@
+"""Training data: scenes decoded once into a memory-mapped cache, crops cut from it, batches on the training device.
+
+Every crop and augmentation is a function of (seed, epoch, index of the sample) alone. So the samples of a run are the
+same for any number of workers or processes, and after any interruption.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import signal
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+from tqdm import tqdm
+
+from datasets.scenes import Scene
+from utils.exposure import network_input
+from utils.io import LDR_SCALE, InputError, atomic_path
+
+CACHE_VERSION = 1  # goes up when the layout of cached files changes
+STOP_GRACE = 60  # seconds a loader process outlives a stop signal, in which the training process finishes its step
+CACHE_CHOICES = ("disk", "memory", "none")
+
+Bracket = tuple[np.ndarray, np.ndarray, np.ndarray]  # what Scene.read returns: frames, ev, label
+Reader = Callable[[], Bracket]
+Batch = tuple[Tensor, Tensor, Tensor]
+Key = tuple[int, int]  # epoch, index of the sample in it
+
+
+class Augmentation(NamedTuple):
+    """Quarter turns counter-clockwise, then a flip of the rows (vertical), then one of the columns (horizontal)."""
+
+    turns: int
+    vertical: bool
+    horizontal: bool
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """(..., H, W, C) -> the image turned and flipped; a view."""
+        image = np.rot90(image, self.turns, axes=(-3, -2))
+        image = np.flip(image, -3) if self.vertical else image
+        return np.flip(image, -2) if self.horizontal else image
+
+
+def paper_augmentation(rng: np.random.Generator) -> Augmentation:
+    """Rotation and flips: the eight symmetries of the square, all equally likely."""
+    return Augmentation(int(rng.integers(4)), bool(rng.integers(2)), bool(rng.integers(2)))
+
+
+def released_augmentation(rng: np.random.Generator) -> Augmentation:
+    """As released: with probability 1/2 one flip, vertical or horizontal with probability 1/2 each."""
+    flips, vertical = bool(rng.integers(2)), bool(rng.integers(2))
+    return Augmentation(0, flips and vertical, flips and not vertical)
+
+
+AUGMENTATIONS = {"paper": paper_augmentation, "released": released_augmentation}
+
+
+def readers(scenes: Sequence[Scene], choice: str, cache_dir: str | Path, *, progress: bool = True) -> list[Reader]:
+    """One function per scene that returns its (frames, ev, label), as :meth:`Scene.read` does.
+
+    Args:
+        scenes: the scenes, any number.
+        choice: "disk" decodes once into memory-mapped files below ``cache_dir``; "memory" decodes once and holds the
+            arrays; "none" decodes at every call.
+        cache_dir: used by "disk" only.
+        progress: show a bar while scenes are decoded.
+
+    Raises:
+        InputError: a scene cannot be read, or the cache cannot be written.
+    """
+    if choice == "disk":
+        return [partial(open_cached, path) for path in build_cache(scenes, Path(cache_dir), progress=progress)]
+    if choice == "memory":
+        return [partial(_held, s.read()) for s in tqdm(scenes, "decoding", disable=None if progress else True)]
+    return [scene.read for scene in scenes]
+
+
+def _held(bracket: Bracket) -> Bracket:
+    return bracket
+
+
+def build_cache(scenes: Sequence[Scene], cache_dir: Path, *, progress: bool = True) -> list[Path]:
+    """The cache files of ``scenes``, made where they are missing. Raises InputError.
+
+    Each file appears whole or not at all, so any number of processes may build at once. They go through the scenes in
+    random order, and so share the work.
+    """
+    paths = [cache_path(scene, cache_dir) for scene in scenes]
+    missing = [(scene, path) for scene, path in zip(scenes, paths, strict=True) if not _is_whole(path)]
+    random.SystemRandom().shuffle(missing)
+    for scene, path in tqdm(missing, "building the cache", disable=None if progress and missing else True):
+        if not _is_whole(path):  # another process may have been quicker
+            _write_cached(path, scene.read())
+    return paths
+
+
+def cache_path(scene: Scene, cache_dir: Path) -> Path:
+    """Where a scene is cached: the name changes with the place, size and time of each of its files."""
+    files = [*scene.ldr_paths, scene.exposure_path, scene.label_path]
+    try:
+        stats = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    except OSError:
+        scene.read()  # says which file is missing
+        raise
+    digest = hashlib.sha256(repr((CACHE_VERSION, stats)).encode()).hexdigest()[:16]
+    return cache_dir / f"{scene.name}-{digest}.npy"
+
+
+def open_cached(path: Path) -> Bracket:
+    """Memory-mapped (frames, ev, label) of a cache file.
+
+    Opened for every crop and let go after it: a mapping that is kept would count towards the memory of each process,
+    page by page, until it holds the data set.
+    """
+    record = np.load(path, mmap_mode="r")
+    return record["frames"], record["ev"], record["label"]
+
+
+def _write_cached(path: Path, bracket: Bracket) -> None:
+    frames, ev, label = bracket
+    record = np.empty((), [("label", "<f4", label.shape), ("ev", "<f4", ev.shape), ("frames", "<u2", frames.shape)])
+    record["frames"], record["ev"], record["label"] = frames, ev, label
+    try:
+        with atomic_path(path) as temporary:
+            np.save(temporary, record)
+    except OSError as error:
+        size = f"{record.nbytes / 2**20:.0f} MiB a scene"
+        raise InputError(
+            f"{path.parent}: the cache, {size}, cannot be written ({error.strerror or error}); "
+            "choose another folder with --cache_dir, or do without it: --cache_choice none"
+        ) from None
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError):  # absent, or cut short by other hands
+        return False
+    return True
+
+
+class Sample(NamedTuple):
+    """One crop: frames (3, P, P, 3) uint16, ev (3,) float32, label (P, P, 3) float32."""
+
+    frames: np.ndarray
+    ev: np.ndarray
+    label: np.ndarray
+
+
+@dataclass(frozen=True)
+class TrainingCrops(Dataset[Sample]):
+    """``repeat`` random crops of every scene, each asked for by (epoch, index).
+
+    Attributes:
+        readers: from :func:`readers`.
+        patch_size: side of the crop, pixels.
+        augmentation: one of ``AUGMENTATIONS``' functions.
+        repeat: visits of each scene in an epoch.
+        seed: of the run.
+    """
+
+    readers: Sequence[Reader]
+    patch_size: int
+    augmentation: Callable[[np.random.Generator], Augmentation]
+    repeat: int
+    seed: int
+
+    def __len__(self) -> int:
+        return len(self.readers) * self.repeat
+
+    def __getitem__(self, key: Key) -> Sample:
+        epoch, index = key
+        rng = np.random.default_rng((self.seed, epoch, index + 1))  # 0 is the order of the epoch
+        frames, ev, label = self.readers[index % len(self.readers)]()
+        window = self._window(label.shape[:2], rng)
+        change = self.augmentation(rng)
+        frames, label = frames[:, *window], label[window]
+        return Sample(np.ascontiguousarray(change(frames)), np.array(ev), np.ascontiguousarray(change(label)))
+
+    def _window(self, size: tuple[int, int], rng: np.random.Generator) -> tuple[slice, slice]:
+        P = self.patch_size
+        if min(size) < P:
+            raise InputError(f"a training scene is {size[1]}x{size[0]}, smaller than --train_patch_size {P}")
+        top, left = (int(rng.integers(length - P + 1)) for length in size)
+        return slice(top, top + P), slice(left, left + P)
+
+
+class EpochBatches(Sampler[list[Key]]):
+    """The keys of one process's batches, in an order drawn anew for every epoch.
+
+    Each optimiser step takes the next ``samples_per_step`` samples of that order; they are split into batches, process
+    by process. What is left at the end of an epoch and fills no step is left out (others in every epoch).
+
+    Attributes:
+        samples_per_step: batch_size x world x accumulate.
+        samples_per_epoch: a multiple of it.
+    """
+
+    def __init__(
+        self, length: int, batch_size: int, seed: int, *, accumulate: int = 1, rank: int = 0, world: int = 1
+    ) -> None:
+        self.length, self.seed, self.rank, self.world = length, seed, rank, world
+        self.batch_size = batch_size
+        self.samples_per_step = batch_size * world * accumulate
+        self.samples_per_epoch = length - length % self.samples_per_step
+        self.epoch, self.start = 1, 0
+        if not self.samples_per_epoch:
+            raise InputError(
+                f"an epoch of {length} samples does not fill one step of {self.samples_per_step}; "
+                "raise --repeat or lower --batch_size"
+            )
+
+    def go_to(self, epoch: int, samples: int) -> None:
+        """The next iteration begins behind the first ``samples`` samples of ``epoch``, counted over all processes."""
+        self.epoch, self.start = epoch, samples
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        order = np.random.default_rng((self.seed, self.epoch, 0)).permutation(self.length).tolist()
+        stride = self.batch_size * self.world
+        for start in range(self.start, self.samples_per_epoch, stride):
+            first = start + self.rank * self.batch_size
+            yield [(self.epoch, index) for index in order[first : first + self.batch_size]]
+
+    def __len__(self) -> int:
+        return (self.samples_per_epoch - self.start) // (self.batch_size * self.world)
+
+
+class TrainingBatches:
+    """What the engine draws from: ``batches(epoch, samples)`` yields (input, label) from that position to the end.
+
+    input: (B, 18, P, P) float32, label: (B, 3, P, P) float32, both on ``device``. Between the processes travel uint16
+    frames; linearising and stacking them happens on the device.
+    """
+
+    def __init__(self, crops: TrainingCrops, batches: EpochBatches, device: torch.device, workers: int) -> None:
+        self.batches, self.device = batches, device
+        self.samples_per_step, self.samples_per_epoch = batches.samples_per_step, batches.samples_per_epoch
+        self.loader: DataLoader[Sample] = DataLoader(
+            crops,
+            batch_sampler=batches,
+            num_workers=workers,
+            collate_fn=collate,
+            pin_memory=device.type == "cuda",
+            prefetch_factor=4 if workers else None,
+            worker_init_fn=prepare_worker,
+            generator=torch.Generator(),  # of its own, or starting an epoch would draw from torch's global stream
+        )
+
+    def __call__(self, epoch: int, samples: int = 0) -> Generator[tuple[Tensor, Tensor], None, None]:
+        self.batches.go_to(epoch, samples)
+        iterator = iter(self.loader)
+        try:
+            for batch in iterator:
+                yield on_device(batch, self.device)
+        except InputError as error:  # from a worker it arrives with that process's traceback
+            raise InputError(str(error).strip().splitlines()[-1].rpartition("InputError: ")[2]) from None
+        finally:  # the workers go now; left to the garbage collector, they could outlive a failed run
+            getattr(iterator, "_shutdown_workers", lambda: None)()
+
+
+def prepare_worker(_: int) -> None:
+    """One thread; and a stop signal sent to a whole job leaves the worker until the training process lets it go."""
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "alarm"):  # not on Windows
+        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(STOP_GRACE))
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """frames (B, 3, P, P, 3) uint16, ev (B, 3) float32, label (B, P, P, 3) float32."""
+    frames, ev, label = (torch.from_numpy(np.stack(part)) for part in zip(*samples, strict=True))
+    return frames, ev, label
+
+
+def on_device(batch: Batch, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Collated samples -> the input (B, 18, H, W) and the label (B, 3, H, W), float32 on ``device``."""
+    frames, ev, label = (part.to(device, non_blocking=True) for part in batch)
+    ldr = frames.to(torch.float32).permute(0, 1, 4, 2, 3) / LDR_SCALE
+    return network_input(ldr, ev), label.permute(0, 3, 1, 2).contiguous()
+
+
+def whole_scene(reader: Reader, device: torch.device) -> tuple[Tensor, Tensor]:
+    """A scene's whole image: input (1, 18, H, W) and label (3, H, W) on ``device``."""
+    frames, ev, label = (np.array(part) for part in reader())
+    x, y = on_device(collate([Sample(frames, ev, label)]), device)
+    return x, y[0]
+
+
+def split_validation(scenes: Sequence[Scene], fraction: float, seed: int) -> tuple[list[Scene], list[Scene]]:
+    """(training scenes, held-out scenes): ``fraction`` of them, at least one, chosen by ``seed``; 0 holds none out.
+
+    Raises InputError where nothing would be left to train on.
+    """
+    count = max(1, round(fraction * len(scenes))) if fraction > 0 else 0
+    if count >= len(scenes):
+        raise InputError(
+            f"{len(scenes)} training scene(s) cannot be split with --val_fraction {fraction:g}; "
+            "lower it, or choose --validate_on test"
+        )
+    held = set(np.random.default_rng((seed, 0, 0)).permutation(len(scenes))[:count].tolist())
+    kept = [scene for i, scene in enumerate(scenes) if i not in held]
+    return kept, [scene for i, scene in enumerate(scenes) if i in held]
+
+
+def default_workers(device: torch.device) -> int:
+    """Loader processes that keep one GPU fed; none where the CPU itself trains."""
+    return min(4, os.cpu_count() or 1) if device.type == "cuda" else 0

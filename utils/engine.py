@@ -1,0 +1,390 @@
+"""The training loop. It is handed everything it works with: network, loss, batches, validation scenes, log and folder.
+
+A run is a function of its plan and seed: batches come by (epoch, position), and torch's generator is seeded anew at
+every step. So a run that was stopped anywhere and resumed ends at the weights of one that was not.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from types import FrameType, TracebackType
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from utils.distributed import place, total
+from utils.io import InputError
+
+PATIENCE = 10  # non-finite steps in a row after which a run is given up
+
+
+class Batches(Protocol):
+    """Training data: ``batches(epoch, samples)`` yields (input, label) from behind that many samples to the end."""
+
+    samples_per_step: int
+    samples_per_epoch: int
+
+    def __call__(self, epoch: int, samples: int) -> Generator[tuple[Tensor, Tensor], None, None]: ...
+
+
+class Log(Protocol):
+    """Where a run is written down."""
+
+    def say(self, text: str) -> None: ...
+
+    def record(self, kind: str, step: int, values: Mapping[str, float]) -> None: ...
+
+    def picture(self, name: str, step: int, hdr: Tensor) -> None: ...
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run does; all but the last five fields decide its weights.
+
+    Attributes:
+        epochs: length of the cosine schedule.
+        lr, lr_min: learning rate of the first epoch, and where the schedule ends.
+        seed: of every random draw.
+        accumulate: batches per optimiser step.
+        clip_grad: largest norm of the gradient; infinity clips nothing.
+        amp: bfloat16 autocast.
+        stop_after: leave off after this epoch.
+        val_interval, save_interval: epochs between validations, and between kept checkpoints.
+        save_minutes: between savings of ``last`` inside an epoch.
+        log_interval: steps between records.
+    """
+
+    epochs: int
+    lr: float
+    lr_min: float
+    seed: int
+    accumulate: int = 1
+    clip_grad: float = math.inf
+    amp: bool = False
+    stop_after: int | None = None
+    val_interval: int = 1
+    save_interval: int = 10
+    save_minutes: float = 10.0
+    log_interval: int = 50
+
+    def learning_rate(self, epoch: int) -> float:
+        """Cosine annealing by epoch 1 ... epochs: lr_min + (lr - lr_min)(1 + cos(pi (epoch - 1) / epochs)) / 2."""
+        return self.lr_min + (self.lr - self.lr_min) * (1 + math.cos(math.pi * (epoch - 1) / self.epochs)) / 2
+
+    @property
+    def last_epoch(self) -> int:
+        return min(self.epochs, self.stop_after or self.epochs)
+
+
+@dataclass
+class Progress:
+    """Where a run is.
+
+    Attributes:
+        epoch: epochs finished, validation included.
+        samples: samples seen of the epoch under way, over all processes.
+        steps: optimiser steps, skipped ones included.
+        skipped, in_a_row: steps skipped for a loss that is not finite, and how many of them just now.
+        best: highest validation score.
+        sums: of the loss terms over the epoch under way; "steps" counts them.
+    """
+
+    epoch: int = 0
+    samples: int = 0
+    steps: int = 0
+    skipped: int = 0
+    in_a_row: int = 0
+    best: float = -math.inf
+    sums: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Whole images to judge a network by.
+
+    Attributes:
+        scenes: functions that read input (1, 18, H, W) and label (3, H, W), on the network's device.
+        infer: (network, input) -> (1, 3, H, W).
+        metrics: figures of (prediction, label), both (3, H, W); the first chooses the best checkpoint, high is good.
+    """
+
+    scenes: Sequence[Callable[[], tuple[Tensor, Tensor]]]
+    infer: Callable[[nn.Module, Tensor], Tensor]
+    metrics: Mapping[str, Callable[[Tensor, Tensor], float]]
+
+
+class StopRequest:
+    """Within the block SIGINT and SIGTERM only set ``made``, so that a step can be finished and saved."""
+
+    def __init__(self) -> None:
+        self.made = False
+
+    def __enter__(self) -> StopRequest:
+        self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self.made = True
+
+
+class Meter:
+    """Sums of figures over steps, and the time that went into waiting for data."""
+
+    def __init__(self, sums: dict[str, float] | None = None) -> None:
+        self.sums = {} if sums is None else sums
+        self.began = time.perf_counter()
+        self.waited = 0.0
+        self.samples = 0
+
+    def add(self, figures: Mapping[str, float], samples: int) -> None:
+        self.samples += samples
+        for name, value in {**figures, "steps": 1}.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+
+    def means(self) -> dict[str, float]:
+        steps = self.sums.get("steps", 0)
+        return {name: value / steps for name, value in self.sums.items() if name != "steps"}
+
+    def speed(self) -> dict[str, float]:
+        seconds = max(time.perf_counter() - self.began, 1e-9)
+        return {"images_per_s": self.samples / seconds, "waiting": self.waited / seconds}
+
+
+class Trainer:
+    """Trains ``model`` by ``plan``.
+
+    ``network`` is the model as it is called in training, compiled or wrapped for several processes; it shares the
+    model's parameters. ``save(name, content)`` writes a checkpoint; ``facts`` are kept in each of them.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        criterion: Callable[[Tensor, Tensor], dict[str, Tensor]],
+        optimizer: torch.optim.Optimizer,
+        batches: Batches,
+        plan: Plan,
+        log: Log,
+        save: Callable[[str, dict[str, Any]], None],
+        *,
+        network: nn.Module | None = None,
+        validation: Validation | None = None,
+        facts: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.model, self.criterion, self.optimizer = model, criterion, optimizer
+        self.network = model if network is None else network
+        self.batches, self.plan, self.validation = batches, plan, validation
+        self.log, self.save, self.facts = log, save, dict(facts or {})
+        self.rank, self.world = place()
+        self.device = next(model.parameters()).device
+        self.progress = Progress()
+        self.stop = StopRequest()
+        self.saved_at = time.monotonic()
+
+    def fit(self) -> bool:
+        """Train to the plan's last epoch; False when a signal asked to stop before it. Either way all is saved.
+
+        Raises InputError when the loss stays non-finite.
+        """
+        with self.stop:
+            while self.progress.epoch < self.plan.last_epoch:
+                if not (self._train_epoch() and self._finish_epoch()):
+                    self._save("last")
+                    return False
+        return True
+
+    def state(self) -> dict[str, Any]:
+        """All that :meth:`restore` needs, in types that ``torch.load(weights_only=True)`` reads.
+
+        The generator's state is kept for completeness: every step seeds it anew, on each device and in each process.
+        """
+        return {
+            **self.facts,
+            "epoch": self.progress.epoch,
+            "state_dict": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": {"epochs": self.plan.epochs, "lr": self.plan.lr, "lr_min": self.plan.lr_min},
+            "progress": asdict(self.progress),
+            "random": {"torch": torch.get_rng_state()},
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from :meth:`state`. Raises InputError for a checkpoint that holds no training state."""
+        if missing := {"state_dict", "optimizer", "progress", "random"} - state.keys():
+            raise InputError(f"the checkpoint holds no {min(missing)}: it can start a run (--init), not resume one")
+        self.model.load_state_dict(state["state_dict"])
+        fused = [group.get("fused") for group in self.optimizer.param_groups]  # this device's way, not the file's
+        self.optimizer.load_state_dict(state["optimizer"])
+        for group, value in zip(self.optimizer.param_groups, fused, strict=True):
+            group["fused"] = value
+        self.progress = Progress(**state["progress"])
+        torch.set_rng_state(state["random"]["torch"])
+
+    def _save(self, name: str) -> None:
+        self.saved_at = time.monotonic()
+        if self.rank == 0:
+            self.save(name, self.state())
+
+    def _train_epoch(self) -> bool:
+        """The rest of the epoch under way; False when it was left for a stop request."""
+        epoch = self.progress.epoch + 1
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.plan.learning_rate(epoch)
+        self.network.train()
+        self.epoch_meter, self.meter = Meter(self.progress.sums), Meter()
+        with closing(self.batches(epoch, self.progress.samples)) as stream, self._bar(epoch) as bar:
+            while self.progress.samples < self.batches.samples_per_epoch:
+                stopping = self._step(stream)
+                bar.update(self.batches.samples_per_step)
+                bar.set_postfix({name: f"{value:.4f}" for name, value in self.meter.means().items()}, refresh=False)
+                if stopping:
+                    return False
+                if time.monotonic() - self.saved_at > 60 * self.plan.save_minutes:
+                    self._save("last")
+        return True
+
+    def _bar(self, epoch: int) -> tqdm:
+        whole, done = self.batches.samples_per_epoch, self.progress.samples
+        hidden = None if self.rank == 0 else True  # None: shown where somebody is looking
+        return tqdm(total=whole, initial=done, desc=f"epoch {epoch}", unit="image", leave=False, disable=hidden)
+
+    def _step(self, stream: Iterator[tuple[Tensor, Tensor]]) -> bool:
+        """One optimiser step; True when some process was asked to stop."""
+        progress = self.progress
+        torch.manual_seed(mix(self.plan.seed, progress.epoch + 1, progress.samples, self.rank))
+        self.optimizer.zero_grad(set_to_none=True)
+        terms = self._backward(stream)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.plan.clip_grad)
+        names = [*terms, "gradient_norm"]
+        figures = torch.stack([*terms.values(), norm, norm.new_tensor(float(self.stop.made))])
+        *values, stopping = (total(figures) / self.world).tolist()  # the same everywhere, so all decide alike
+        if all(map(math.isfinite, values)):
+            self.optimizer.step()
+            progress.in_a_row = 0
+            self._measure(dict(zip(names, values, strict=True)))
+        else:
+            self._skip()
+        progress.steps += 1
+        progress.samples += self.batches.samples_per_step
+        if progress.steps % self.plan.log_interval == 0:
+            self._record_steps()
+        return stopping > 0
+
+    def _backward(self, stream: Iterator[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
+        """Accumulate the step's gradients; returns the means of the loss terms."""
+        sums: dict[str, Tensor] = {}
+        for count, (x, label) in enumerate(islice(self._timed(stream), self.plan.accumulate), start=1):
+            with self._without_sync() if count < self.plan.accumulate else nullcontext():
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.plan.amp):
+                    terms = self.criterion(self.network(x), label)
+                (terms["total"] / self.plan.accumulate).backward()
+            for name, term in terms.items():
+                sums[name] = sums.get(name, 0.0) + term.detach() / self.plan.accumulate
+        return sums
+
+    def _without_sync(self) -> AbstractContextManager[None]:
+        """Gradients of all but a step's last batch stay in the process that computed them."""
+        return getattr(self.network, "no_sync", nullcontext)()
+
+    def _timed(self, stream: Iterator[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+        while True:
+            began = time.perf_counter()
+            batch = next(stream, None)
+            waited = time.perf_counter() - began
+            self.meter.waited += waited
+            self.epoch_meter.waited += waited
+            if batch is None:
+                return
+            yield batch
+
+    def _measure(self, figures: Mapping[str, float]) -> None:
+        for meter in (self.meter, self.epoch_meter):
+            meter.add(figures, self.batches.samples_per_step)
+
+    def _skip(self) -> None:
+        progress = self.progress
+        progress.skipped += 1
+        progress.in_a_row += 1
+        self.log.say(
+            f"epoch {progress.epoch + 1}, step {progress.steps + 1}: loss or gradient not finite, step skipped"
+        )
+        if progress.in_a_row == PATIENCE:
+            raise InputError(
+                f"the loss was not finite {PATIENCE} times in a row in epoch {progress.epoch + 1}; what is saved is "
+                "from before it: lower --lr, set --clip_grad, or look for broken labels, and resume"
+            )
+
+    def _record_steps(self) -> None:
+        lr = self.optimizer.param_groups[0]["lr"]
+        values = {**self.meter.means(), **self.meter.speed(), "lr": lr, "epoch": self.progress.epoch + 1}
+        self.log.record("train", self.progress.steps, values)
+        self.meter = Meter()
+
+    def _finish_epoch(self) -> bool:
+        """Validate, write down and save; False when validation was left for a stop request."""
+        progress, epoch = self.progress, self.progress.epoch + 1
+        means, speed = self.epoch_meter.means(), self.epoch_meter.speed()
+        due = epoch % self.plan.val_interval == 0 or epoch == self.plan.epochs
+        figures = self._validate() if due else {}
+        if figures is None:
+            return False
+        self.log.record("epoch", progress.steps, {"epoch": epoch, **means, **speed, **figures})
+        parts = (f"{name} {value:.4f}" for name, value in {**means, **figures}.items())
+        self.log.say(f"epoch {epoch}/{self.plan.epochs}: {', '.join(parts)}")
+        progress.epoch, progress.samples, progress.sums = epoch, 0, {}
+        self._keep(figures)
+        return True
+
+    def _keep(self, figures: Mapping[str, float]) -> None:
+        """Save what is due after an epoch, ``last`` at the end: a run killed before it does the epoch once more."""
+        score = next(iter(figures.values()), -math.inf)
+        if score > self.progress.best:
+            self.progress.best = score
+            self._save("best")
+        if self.progress.epoch % self.plan.save_interval == 0:
+            self._save(f"epoch_{self.progress.epoch}")
+        self._save("last")
+
+    def _validate(self) -> dict[str, float] | None:
+        """Mean metrics over the validation scenes, shared out between the processes; None when asked to stop."""
+        if self.validation is None:
+            return {}
+        self.model.eval()
+        names, scenes = list(self.validation.metrics), self.validation.scenes
+        sums = torch.zeros(len(names), dtype=torch.float64, device=self.device)
+        for first in range(0, len(scenes), self.world):
+            if total(torch.tensor(float(self.stop.made), device=self.device)) > 0:
+                return None
+            if first + self.rank < len(scenes):
+                sums += self._judge(first + self.rank)
+        return dict(zip(names, (total(sums) / len(scenes)).tolist(), strict=True))
+
+    def _judge(self, index: int) -> Tensor:
+        assert self.validation is not None
+        x, label = self.validation.scenes[index]()
+        with torch.inference_mode():
+            prediction = self.validation.infer(self.model, x)[0]
+        if index == 0:
+            self.log.picture("validation", self.progress.steps, prediction)
+        figures = [metric(prediction, label) for metric in self.validation.metrics.values()]
+        return torch.tensor(figures, dtype=torch.float64, device=self.device)
+
+
+def mix(*numbers: int) -> int:
+    """A seed of 63 bits from any whole numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
