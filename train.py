@@ -14,7 +14,7 @@ import math
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from datasets import brackets
-from datasets.scenes import LAYOUTS, SAMPLES, Layout, Scene, find_scenes
+from datasets.scenes import Scene, find_scenes
 from models import AFUNet, AFUNetConfig
 from utils.checkpoint import load_weights, read_checkpoint
 from utils.cli import pick_device, run
@@ -33,20 +33,13 @@ from utils.inference import predict
 from utils.io import InputError
 from utils.losses import training_loss
 from utils.metrics import METRICS
+from utils.options import add_dataset_options, choose_dataset, positive, positive_number
 from utils.provenance import device_name, git_revision, versions
 from utils.tracking import Checkpoints, RunLog
 
 RECIPES: dict[str, dict[str, Any]] = {
     "paper": {"perceptual": "vgg", "batch_size": 6, "augmentation": "paper"},
     "released": {"perceptual": "fft", "batch_size": 4, "augmentation": "released"},
-}
-PATH_FLAGS = {
-    "train_path": "folder of the training scenes",
-    "test_path": "folder of the test scenes",
-    "ldr_prefix": "how the frames' names begin",
-    "ldr_folder_name": "sub-folder of a scene that holds its frames",
-    "exposure_file_name": "file of exposures in a scene",
-    "label_file_name": "ground truth in a scene",
 }
 NO_SAY = {  # flags without influence on the weights
     *("logdir", "resume", "stop_after", "device", "num_workers", "tensorboard", "cache_choice", "cache_dir"),
@@ -100,19 +93,14 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     for name, value in RECIPES[args.recipe].items():
         if getattr(args, name) is None:
             setattr(args, name, value)
-    if args.dataset is None and args.dataset_dir is not None:
-        raise InputError(f"--dataset_dir {args.dataset_dir}: also name its layout, --dataset {'|'.join(LAYOUTS)}")
-    args.dataset = args.dataset or "samples"
+    args.dataset = choose_dataset(args)[0]
     args.logdir = args.logdir or Path("runs") / args.dataset
     return args
 
 
 def add_data_flags(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add("--dataset", choices=sorted(LAYOUTS), help="layout of the data set (default: the sample scenes)")
-    add("--dataset_dir", type=Path, help="folder that holds Kal, Tel, Hu ... or one of these (default: data)")
-    for name, text in PATH_FLAGS.items():
-        add(f"--{name}", help=f"{text} (default: the data set's)")
+    add_dataset_options(group)
     add("--cache_choice", choices=brackets.CACHE_CHOICES, default="disk", help="where decoded scenes are kept")
     add("--cache_dir", type=Path, default=Path(".cache/scenes"), help="may be deleted whenever no run uses it")
     add("--num_workers", type=whole, help="processes that cut crops (default: 4 for a GPU, 0 for the CPU)")
@@ -168,18 +156,6 @@ def whole(text: str) -> int:
     return value
 
 
-def positive(text: str) -> int:
-    if (value := int(text)) < 1:
-        raise ValueError(text)
-    return value
-
-
-def positive_number(text: str) -> float:
-    if not (value := float(text)) > 0:
-        raise ValueError(text)
-    return value
-
-
 def fraction(text: str) -> float:
     if not 0 <= (value := float(text)) < 1:
         raise ValueError(text)
@@ -198,9 +174,7 @@ def fit_to(device: torch.device, args: argparse.Namespace) -> None:
 
 def choose_scenes(args: argparse.Namespace) -> tuple[list[Scene], list[Scene]]:
     """(scenes to train on, scenes to validate on)."""
-    overrides = {name: value for name in PATH_FLAGS if (value := getattr(args, name)) is not None}
-    layout: Layout = replace(LAYOUTS[args.dataset], **overrides)
-    root = args.dataset_dir or (SAMPLES if args.dataset == "samples" else Path("data"))
+    _, layout, root = choose_dataset(args)
     scenes = find_scenes(layout, root, "train")
     if args.validate_on == "test":
         return scenes, find_scenes(layout, root, "test")
