@@ -2,7 +2,7 @@
 
     python benchmarks/inference.py                                 # on this machine's CPU
     python benchmarks/inference.py --device cuda
-    python benchmarks/inference.py --sizes 4000x6000 --variants streaming "streaming, half storage" --runs 1
+    python benchmarks/inference.py --sizes 4000x6000 --variants "streaming, half storage" --runs 0
 
 Variants take turns in one process, so that a machine whose speed drifts drifts for all of them; medians are printed,
 and ratios to the first variant. Memory is what a process of its own needs beyond the loaded model and its input. The
@@ -87,6 +87,11 @@ def seconds(call: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - start
 
 
+def seconds_of(variant: Variant, taken: list[float], x: Tensor) -> None:
+    """Call a variant and note how long it took."""
+    taken.append(seconds(partial(variant, x), x.device))
+
+
 def synchronise(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize()
@@ -101,8 +106,8 @@ def times(chosen: dict[str, Variant], x: Tensor, runs: int) -> dict[str, float]:
     return {name: statistics.median(each[runs > 1 :]) for name, each in taken.items()}
 
 
-def peak_memory(name: str, size: tuple[int, int], device: torch.device) -> float:
-    """Bytes that one call needs beyond the loaded model and its input, seen by a process of its own."""
+def alone(name: str, size: tuple[int, int], device: torch.device) -> tuple[float, float]:
+    """Seconds of one call, and the bytes it needs beyond the loaded model and its input, in a process of its own."""
     command = [
         sys.executable,
         __file__,
@@ -114,7 +119,10 @@ def peak_memory(name: str, size: tuple[int, int], device: torch.device) -> float
         name,
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return float(json.loads(done.stdout)) if done.returncode == 0 else float("nan")
+    if done.returncode:  # out of memory, mostly
+        return float("nan"), float("nan")
+    taken, memory = json.loads(done.stdout)
+    return taken, memory
 
 
 def own_peak(variant: Variant, x: Tensor) -> float:
@@ -148,10 +156,12 @@ def table(size: tuple[int, int], model: AFUNet, device: torch.device, names: lis
     x = torch.rand(1, 18, *size, device=device)
     pixels = size[0] * size[1]
     floor = FLOP_PER_PIXEL * pixels / matmul_rate(device)
-    taken = times(chosen, x, runs)
-    first = next(iter(taken.values()))
+    taken = times(chosen, x, runs) if runs else {}
     del x
-    memory = {name: peak_memory(name, size, device) for name in chosen}
+    separate = {name: alone(name, size, device) for name in chosen}
+    taken = taken or {name: each[0] for name, each in separate.items()}
+    memory = {name: each[1] for name, each in separate.items()}
+    first = next(iter(taken.values()))
     first_memory = next(iter(memory.values()))
     print(f"\n{size[0]}x{size[1]}, {runs} runs, floor {floor:.3f} s\n")
     print("| variant | s | times faster | Mpixel/s | share of floor | peak memory, MB | times less |")
@@ -170,7 +180,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     parser.add_argument("--sizes", nargs="+", default=["256x256", "512x512", "1024x1536"], help="HxW ...")
     parser.add_argument("--variants", nargs="+", help="the rows to measure; the first is the baseline")
-    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--runs", type=int, default=5, help="0: only the run that measures memory")
     parser.add_argument("--threads", type=int, help="CPU threads; torch's own choice without it")
     parser.add_argument("--memory_of", help=argparse.SUPPRESS)
     return parser.parse_args(argv)
@@ -188,7 +198,10 @@ def main(argv: list[str] | None = None) -> int:
         if args.memory_of:
             x = torch.rand(1, 18, *sizes[0], device=device)
             reconstruct(model, x[..., :16, :16])  # what every first call allocates
-            print(json.dumps(own_peak(variants(model, device)[args.memory_of], x)))
+            variant = variants(model, device)[args.memory_of]
+            taken: list[float] = []
+            memory = own_peak(partial(seconds_of, variant, taken), x)
+            print(json.dumps([taken[0], memory]))
             return 0
         name = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
         print(f"{name}, torch {torch.__version__}")

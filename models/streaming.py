@@ -3,8 +3,9 @@
 Cutting an image into tiles would change the result, because channel attention (CFM) looks at the whole image. But
 nothing needs the whole image at once. Window attention and MLPs read and write the same pixels, so they run in place;
 a 3x3 convolution needs one more row on each side; and channel attention needs sums over the pixels, then one 24x24
-matrix. What stays in memory is 168 numbers per pixel: the three frames' features, the map of SFM, and the reference's
-shallow features. On a CPU the pieces fit its cache, which makes this the fastest way to run there.
+matrix. What stays in memory is 144 numbers per pixel: the three frames' features and the map of SFM; the shallow
+features are computed again where they are needed. On a CPU the pieces fit its cache, which makes this the fastest way
+to run there.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def reconstruct(
     Args:
         model: the network, on the device and in the dtype it is to compute in.
         x: network input (B, 18, H, W), a tensor or a numpy array (a memory map, say), on any device; or a function of
-            the first and last row that returns (1, 18, last - first, W), called twice for every row.
+            the first and last row that returns (1, 18, last - first, W), called stages + 2 times for every row.
         size: (H, W), needed with a function.
         out: where to write the result, (B, 3, H, W); a memory map serves. Made where it is missing.
         strip_rows: rows of a strip, rounded to a multiple of 8; chosen from the cache (CPU) or the free memory (CUDA).
@@ -110,7 +111,6 @@ class _Image:
         self.model, self.rows, self.progress = model, rows, progress
         self.device, self.dtype = weight.device, weight.dtype
         self.H, self.W = H + -H % WINDOW, W + -W % WINDOW
-        self.y2 = self._map(C, storage)  # the reference's shallow features
         self.z = self._map(3 * C, storage)  # a1, x, a3
         self.y = self._map(3 * C, storage)  # SFM's map; after it u, r, v
         self.strip = self._strip_rows(strip_rows)
@@ -128,14 +128,16 @@ class _Image:
         yield from self.finish()
 
     def extract(self) -> None:
-        """SFEM."""
+        for where, f in self.shallow():
+            self.z[where] = f[0]
+
+    def shallow(self) -> Iterator[tuple[slice, Tensor]]:
+        """SFEM: the three frames' shallow features, side by side."""
         sfem = self.model.sfem
         convs = (sfem.conv1, sfem.conv2, sfem.conv3)
         for where, y in with_halo(self.input()):
-            f = torch.cat([conv(part, halo=True) for conv, part in zip(convs, y.split(6, dim=-1), strict=True)], dim=-1)
-            f = sfem.norm(f)
-            self.z[where] = f[0]
-            self.y2[where] = f[0, ..., X]
+            f = [conv(part, halo=True) for conv, part in zip(convs, y.split(6, dim=-1), strict=True)]
+            yield where, sfem.norm(torch.cat(f, dim=-1))
 
     def align(self, stage: AFM) -> None:
         for sam, side in ((stage.sam1, A1), (stage.sam3, A3)):
@@ -158,8 +160,8 @@ class _Image:
         sums = self.convolve(stage)
         cfms = [cfm for cfm in (stage.cfm_u, stage.cfm_v) if cfm]
         mixes = [cfm.mixing(*total).to(self.dtype) for cfm, total in zip(cfms, sums, strict=True)]
-        for where, h in with_halo(self.mixed(mixes)):
-            x, y2 = self.read(self.z, where)[..., X], self.read(self.y2, where)
+        for (where, h), (_, f) in zip(with_halo(self.mixed(mixes)), self.shallow(), strict=True):
+            x, y2 = self.read(self.z, where)[..., X], f[..., X]
             u, r, v = self.read(self.y, where).split(C, dim=-1)
             if cfms:
                 u, v = (

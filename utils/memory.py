@@ -9,7 +9,7 @@ import torch
 
 from utils.io import InputError
 
-MAPS = 168  # numbers per pixel that stay in memory in strips (models.streaming)
+MAPS = 144  # numbers per pixel that stay in memory in strips (models.streaming)
 BESIDES = 40  # bytes per pixel of the result and of what is passed around
 RESERVE = 500_000_000  # bytes for everything that doesn't grow with the image
 
