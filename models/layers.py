@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from models.windows import WINDOW, Layout, relative_position
+from models.windows import WINDOW, Group, Layout, relative_position
 
 
 class MLP(nn.Module):
@@ -76,16 +76,31 @@ class WindowAttention(nn.Module):
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, windows: Layout) -> Tensor:
         """softmax(q k^T / sqrt(d) + bias) v inside every window, then the output projection: (tokens, C)."""
-        sizes = [group.tokens for group in windows.groups]
-        parts = zip(q.split(sizes), k.split(sizes), v.split(sizes), windows.groups, strict=True)
+        groups = windows.groups
+        parts = zip(*(split(t, groups) for t in (q, k, v)), groups, strict=True)
         out = [self._attend_group(q, k, v, height, width) for q, k, v, (_, height, width) in parts]
         return self.proj(out[0] if len(out) == 1 else torch.cat(out))
 
     def _attend_group(self, q: Tensor, k: Tensor, v: Tensor, height: int, width: int) -> Tensor:
         q, k, v = (rearrange(t, "(n N) (h d) -> n h N d", N=height * width, h=self.heads) for t in (q, k, v))
-        bias = self.bias(height, width).to(q.dtype)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        out = biased_attention(q, k, v, self.bias(height, width).to(q.dtype))
         return rearrange(out, "n h N d -> (n N) (h d)")
+
+
+def split(tokens: Tensor, groups: tuple[Group, ...]) -> tuple[Tensor, ...]:
+    """The tokens of each group of windows."""
+    return (tokens,) if len(groups) == 1 else tokens.split([group.tokens for group in groups])
+
+
+def biased_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    """softmax(q k^T / sqrt(d) + bias) v for (n, heads, N, d), by torch's fused kernels where they serve.
+
+    On a CPU they have no gradient for the bias, and what torch falls back to is slower than writing it out.
+    """
+    if q.device.type != "cpu" or not bias.requires_grad:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+    logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
+    return torch.softmax(logits.add_(bias), dim=-1) @ v
 
 
 class WindowSelfAttention(WindowAttention):

@@ -27,7 +27,7 @@ Sums = tuple[Tensor, Tensor, Tensor]
 
 A1, X, A3 = slice(0, C), slice(C, 2 * C), slice(2 * C, 3 * C)  # where z keeps the three frames' features
 CPU_TOKENS = 4096  # pixels whose attention fits a core's cache
-CPU_PIXELS = 1 << 15  # pixels of a strip on a CPU
+CPU_PIXELS = 1 << 14  # pixels of a strip on a CPU
 CUDA_BYTES = 4096  # memory a pixel of a strip takes while it is worked on
 
 

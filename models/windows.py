@@ -81,14 +81,28 @@ def _bands(pixels: Tensor, dim: int, shift: bool) -> list[tuple[Tensor, int]]:
     return [*whole, (torch.cat(ends, dim), SHIFT)]
 
 
+class Reorder(torch.autograd.Function):
+    """Rows of a matrix in another order. The gradient is put back by the inverse order, with no sum to scatter."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
+        ctx.save_for_backward(inverse)
+        return rows.index_select(0, order)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (inverse,) = ctx.saved_tensors
+        return gradients[0].index_select(0, inverse), None, None
+
+
 def to_tokens(x: Tensor, windows: Layout) -> Tensor:
     """(B, H, W, C) -> (B*H*W, C), window after window."""
-    return x.flatten(0, 2).index_select(0, windows.order)
+    return Reorder.apply(x.flatten(0, 2), windows.order, windows.inverse)
 
 
 def to_map(tokens: Tensor, windows: Layout, shape: torch.Size) -> Tensor:
     """Inverse of :func:`to_tokens`: (B*H*W, C) -> (B, H, W, C)."""
-    return tokens.index_select(0, windows.inverse).view(*shape[:-1], tokens.shape[-1])
+    return Reorder.apply(tokens, windows.inverse, windows.order).view(*shape[:-1], tokens.shape[-1])
 
 
 @kept
