@@ -89,7 +89,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def make_variants(args: argparse.Namespace, device: torch.device) -> list[Variant]:
     """AFUNet as it is trained by default first, then what was asked for."""
-    config = AFUNetConfig(stages=args.stages)
+    config = AFUNetConfig(stages=args.stages, drop_path=0.0)  # the plain network has no stochastic depth
     models = {"AFUNet": AFUNet(config).to(device)}
     networks: dict[str, Any] = dict(models)
     if args.checkpointing:
