@@ -32,6 +32,7 @@ from utils.provenance import device_name, git_revision, sha256, versions
 from utils.report import Results, format_row, summary, write_scene_picture, write_tables
 
 UNTRAINED = "UNTRAINED weights"
+WAYS = {"whole": "the whole image at once", "strips": "strip by strip, the same numbers in bounded memory"}
 COMMON_PPD = 20.0  # published figures are computed at 23.8 to 26.8 pixels per degree
 RGB_ENCODINGS = [name for name, (channels, _) in ENCODINGS.items() if channels == 3]
 
@@ -194,6 +195,7 @@ def notes(weights: Path | None, vdp: Protocol | None, outcomes: list[Outcome]) -
             f"HDR-VDP-2 was computed at {ppd:.1f} pixels per degree, because these images are small: it is high "
             "whatever they show, and says nothing beside published figures (24 to 27 pixels per degree)."
         )
+    lines += [f"Inference: {WAYS[path]}." for path in sorted({outcome.path for outcome in outcomes if outcome.path})]
     if weights is None:
         lines.append("The weights are UNTRAINED (no --pretrained_model): these figures say nothing about AFUNet.")
     return lines

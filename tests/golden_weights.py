@@ -38,7 +38,7 @@ def golden_tensor(key: str, shape: tuple[int, ...]) -> Tensor:
 def official_keys(stages: int) -> dict[str, list[int]]:
     """Official keys and shapes for a number of stages: stage 0's, repeated."""
     stage = re.compile(r"^(A1|A3|A2_T|inv|a_12|a_32|SFM|f_12|f_32|beta1|beta2|mlps_end)\.0(?=\.|$)")
-    keys = {}
+    keys: dict[str, list[int]] = {}
     for key, shape in MANIFEST.items():
         if stage.match(key):
             keys |= {stage.sub(rf"\g<1>.{t}", key): shape for t in range(stages)}

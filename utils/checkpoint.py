@@ -138,9 +138,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}); give a checkpoint (.pth)") from None
-    except Exception as error:  # torch raises many kinds for damaged files
-        reason = str(error).strip().split("\n")[0][:120]
-        raise InputError(f"{path}: damaged, or not a checkpoint of weights ({reason})") from None
+    except Exception:  # torch raises many kinds for damaged files
+        raise InputError(f"{path}: damaged, or not a checkpoint of weights; fetch it again or give another") from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: holds a {type(content).__name__}; a checkpoint of AFUNet is meant")
     return content

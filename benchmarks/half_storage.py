@@ -1,0 +1,42 @@
+"""What half-precision storage costs in accuracy: ``python -m benchmarks.half_storage CHECKPOINT ...``.
+
+Prints, for every sample scene and checkpoint, the PSNR-mu between the results of float32 and float16 storage. Without a
+checkpoint it takes the weights of the golden figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from datasets.scenes import LAYOUTS, find_scenes
+from models import AFUNet
+from models.streaming import reconstruct
+from tests.golden_weights import golden_state_dict
+from utils.checkpoint import load_model, model_of
+from utils.cli import run
+from utils.exposure import network_input
+from utils.io import ldr_to_float
+from utils.metrics import METRICS
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.half_storage", description=__doc__.split("\n\n")[0])
+    parser.add_argument("checkpoints", nargs="*", type=Path)
+    paths = parser.parse_args(argv).checkpoints
+    models: dict[str, AFUNet] = {str(path): load_model(path) for path in paths}
+    if not models:
+        models["golden weights"] = model_of(golden_state_dict(), "golden weights").eval()
+    for scene in find_scenes(LAYOUTS["samples"], None, "test"):
+        frames, ev, _ = scene.read()
+        x = network_input(torch.from_numpy(ldr_to_float(frames)).permute(0, 3, 1, 2), torch.from_numpy(ev))[None]
+        for name, model in models.items():
+            exact, half = torch.as_tensor(reconstruct(model, x)), reconstruct(model, x, storage=torch.float16)
+            print(f"{scene.name}  {name}  {METRICS['PSNR-mu'](torch.as_tensor(half)[0], exact[0]):.1f} dB")
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)
