@@ -148,3 +148,20 @@ def test_the_command_writes_the_authors_form(tmp_path: Path, capsys: pytest.Capt
     state = read_checkpoint(tmp_path / "theirs.pth")["state_dict"]
     assert {key.removeprefix("module."): list(value.shape) for key, value in state.items()} == MANIFEST
     assert "534 keys" in capsys.readouterr().out
+
+
+def test_the_command_leaves_out_the_state_of_the_training(tmp_path: Path) -> None:
+    model = AFUNet(AFUNetConfig(stages=1, without=("cfm",)))
+    trained = {**model_content(model), "epoch": 3, "recipe": {"lr": 0.1}, "optimizer": {"state": torch.ones(9)}}
+    save_checkpoint(tmp_path / "last.pth", trained)
+    assert main(["weights", str(tmp_path / "last.pth"), str(tmp_path / "small.pth")]) == 0
+    content = read_checkpoint(tmp_path / "small.pth")
+    assert content.keys() == {"state_dict", "config", "epoch", "recipe"}
+    assert load_model(tmp_path / "small.pth").config == model.config
+
+
+def test_the_command_makes_official_weights_ours(tmp_path: Path) -> None:
+    torch.save({"state_dict": golden_state_dict(1), "epoch": 7}, tmp_path / "theirs.pth")
+    assert main(["weights", str(tmp_path / "theirs.pth"), str(tmp_path / "ours.pth")]) == 0
+    content = read_checkpoint(tmp_path / "ours.pth")
+    assert content.keys() == {"state_dict", "config"} and "skip.weight" in content["state_dict"]

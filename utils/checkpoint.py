@@ -1,13 +1,14 @@
 """Checkpoints: ours, the authors' (read and written through one table of names), and files that are whole or absent.
 
-python -m utils.checkpoint to-official runs/kalantari/ckpt/best.pth afunet.pth
+python -m utils.checkpoint to-official runs/kalantari/ckpt/best.pth afunet.pth    # for the authors' code
+python -m utils.checkpoint weights runs/kalantari/ckpt/best.pth afunet.pth        # without the training state
 """
 
 from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -156,6 +157,12 @@ def model_content(model: AFUNet) -> dict[str, Any]:
     return {"state_dict": model.state_dict(), "config": asdict(model.config)}
 
 
+def weights_only(content: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A checkpoint's content without the state of its training: weights, configuration, and how they were made."""
+    facts = {key: content[key] for key in ("recipe", "epoch") if key in content and "config" in content}
+    return {**model_content(model_of(content, name)), **facts}
+
+
 def _config(values: Any, name: str) -> AFUNetConfig:
     try:
         return AFUNetConfig(**values)
@@ -202,15 +209,27 @@ def _left_out(key: str) -> bool:
     return bool(BUFFERS.search(key)) or key.startswith(UNUSED + ".")
 
 
+COMMANDS: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "to-official": lambda source: {
+        "state_dict": {f"module.{key}": value for key, value in to_official(load_model(source)).items()}
+    },
+    "weights": lambda source: weights_only(read_checkpoint(source), str(source)),
+}
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m utils.checkpoint", description="Convert checkpoints.")
-    parser.add_argument("command", choices=["to-official"], help="write the authors' form of a checkpoint")
+    parser.add_argument(
+        "command",
+        choices=list(COMMANDS),
+        help="to-official: write the authors' form; weights: leave out the optimiser and the state of the training",
+    )
     parser.add_argument("source", type=Path, help="a checkpoint, ours or official")
     parser.add_argument("target", type=Path, help="the file to write")
     args = parser.parse_args(argv)
-    state = {f"module.{key}": value for key, value in to_official(load_model(args.source)).items()}
-    save_checkpoint(args.target, {"state_dict": state})
-    print(f"{args.target}: {len(state)} keys")
+    content = COMMANDS[args.command](args.source)
+    save_checkpoint(args.target, content)
+    print(f"{args.target}: {len(content['state_dict'])} keys")
     return 0
 
 

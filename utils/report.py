@@ -100,12 +100,12 @@ def to_markdown(results: Results) -> str:
     scenes = {name: [row.get(column, math.nan) for column in DECIMALS] for name, row in results.scenes.items()}
     parts = [
         f"# AFUNet on {results.dataset}: mean over {len(results.scenes)} scene(s)",
-        _markdown_table("method", rows),
+        markdown_table("method", rows),
     ]
     parts += results.notes
     if published:
         parts.append("Published rows: Table 1 of the AFUNet paper (ICCV 2025).")
-    parts += ["## Scenes", _markdown_table("scene", scenes)]
+    parts += ["## Scenes", markdown_table("scene", scenes)]
     parts += [f"Failed: {message}" for message in results.failures.values()]
     return "\n\n".join(parts) + "\n"
 
@@ -115,7 +115,7 @@ def summary(results: Results) -> str:
     rows = {f"AFUNet, {results.row}": [results.average.get(column, math.nan) for column in DECIMALS]}
     if published := PUBLISHED.get(results.dataset):
         rows["AFUNet, published"] = list(published["AFUNet"])
-    return "\n".join([_markdown_table(f"mean over {len(results.scenes)} scene(s)", rows), *results.notes])
+    return "\n".join([markdown_table(f"mean over {len(results.scenes)} scene(s)", rows), *results.notes])
 
 
 def format_row(metrics: Metrics) -> str:
@@ -123,7 +123,8 @@ def format_row(metrics: Metrics) -> str:
     return "  ".join(f"{key} {_rounded(key, metrics[key])}" for key in DECIMALS if key in metrics)
 
 
-def _markdown_table(corner: str, rows: Mapping[str, Sequence[float]]) -> str:
+def markdown_table(corner: str, rows: Mapping[str, Sequence[float]]) -> str:
+    """Rows of figures by name, in the order and rounding of the paper's tables; NaN is shown as a dash."""
     lines = [f"| {corner} | {' | '.join(DECIMALS)} |", "|---" * (len(DECIMALS) + 1) + "|"]
     for name, row in rows.items():
         cells = [_rounded(key, value) for key, value in zip(DECIMALS, row, strict=True)]

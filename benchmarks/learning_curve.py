@@ -1,0 +1,122 @@
+"""Draw a training run: ``python -m benchmarks.learning_curve runs/kalantari --out curve.png``.
+
+Several folders are the parts of one training, in their order: each began with the weights of the one before (--init).
+Left the loss term l1_mu, averaged over the steps between two records and over an epoch; right PSNR-mu on the validation
+scenes, beside the baselines given by ``--baseline NAME VALUE``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from utils.cli import run
+from utils.io import InputError, atomic_path
+
+SCORE = "PSNR-mu"
+Points = list[tuple[float, float]]
+
+
+@dataclass
+class Curves:
+    """Points (crops seen, value), and at how many crops each part of the training ended."""
+
+    steps: Points = field(default_factory=list)
+    epochs: Points = field(default_factory=list)
+    scores: Points = field(default_factory=list)
+    ends: list[float] = field(default_factory=list)
+
+
+def read_curves(folders: list[Path]) -> Curves:
+    """The curves of the runs in ``folders``, one after the other. Raises InputError."""
+    curves, before = Curves(), 0.0
+    for folder in folders:
+        records = read_log(folder / "log.jsonl")
+        batch = samples_per_step(records, folder)
+        for record in records:
+            if record["kind"] not in ("train", "epoch"):
+                continue
+            crops = before + batch * record["step"]
+            points = curves.steps if record["kind"] == "train" else curves.epochs
+            points.append((crops, record["l1_mu"]))
+            if SCORE in record:
+                curves.scores.append((crops, record[SCORE]))
+        if not curves.epochs or curves.epochs[-1][0] <= before:
+            raise InputError(f"{folder}/log.jsonl: holds no finished epoch; train on")
+        before = curves.epochs[-1][0]
+        curves.ends.append(before)
+    return curves
+
+
+def read_log(path: Path) -> list[dict]:
+    try:
+        return [json.loads(line) for line in path.read_text().splitlines()]
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); give the --logdir of a training") from None
+    except ValueError as error:
+        raise InputError(f"{path}: not the log of a training ({error})") from None
+
+
+def samples_per_step(records: list[dict], folder: Path) -> int:
+    recipes = [record["recipe"] for record in records if record["kind"] == "start"]
+    if not recipes:
+        raise InputError(f"{folder}/log.jsonl: does not say how the run was started")
+    recipe = recipes[-1]
+    return recipe["batch_size"] * recipe["processes"] * recipe["accumulate"]
+
+
+def draw(curves: Curves, baselines: dict[str, float]) -> Figure:
+    figure = Figure(figsize=(11, 4), layout="constrained")
+    loss, score = figure.subplots(1, 2)
+    loss.plot(*zip(*curves.steps, strict=True), color="#b9c4d0", linewidth=0.8, label="between two records")
+    loss.plot(*zip(*curves.epochs, strict=True), color="#1f5fa8", linewidth=1.8, label="epoch")
+    loss.set_yscale("log")
+    loss.set_ylabel("l1_mu, training crops")
+    if curves.scores:
+        score.plot(*zip(*curves.scores, strict=True), color="#1f5fa8", marker="o", markersize=3.5, label="AFUNet")
+        crops, best = curves.scores[-1]
+        score.annotate(f"{best:.2f} dB", (crops, best), (-4, 7), textcoords="offset points", ha="right")
+    for style, (name, value) in zip(("--", ":", "-.", (0, (1, 3))), baselines.items(), strict=False):
+        score.axhline(value, color="#a3473c", linestyle=style, linewidth=1.2, label=f"{name}, {value:.2f} dB")
+    score.set_ylabel(f"{SCORE} (dB), validation scenes")
+    for axes in (loss, score):
+        finish(axes, curves.ends)
+    return figure
+
+
+def finish(axes: Axes, ends: list[float]) -> None:
+    """What both halves have: thin lines where a part of the training ended, a grid, the unit below, a legend."""
+    for end in ends[:-1]:
+        axes.axvline(end, color="#6a7078", linewidth=0.8)
+    axes.set_xlim(left=0)
+    axes.set_xlabel("training crops seen")
+    axes.xaxis.set_major_formatter(matplotlib.ticker.StrMethodFormatter("{x:,.0f}"))
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.learning_curve", description=__doc__.split("\n\n")[0])
+    parser.add_argument("runs", type=Path, nargs="+", help="folders with log.jsonl, in order")
+    parser.add_argument("--out", type=Path, required=True, help="the picture to write (.png)")
+    parser.add_argument("--baseline", nargs=2, action="append", default=[], metavar=("NAME", "DB"))
+    args = parser.parse_args(argv)
+    try:
+        baselines = {name: float(value) for name, value in args.baseline}
+    except ValueError as error:
+        parser.error(f"--baseline takes a name and a number ({error})")
+    figure = draw(read_curves(args.runs), baselines)
+    with atomic_path(args.out) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)
+    print(args.out)
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)
