@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from models import AFUNet, AFUNetConfig
-from utils.checkpoint import load_model
+if TYPE_CHECKING:
+    from models import AFUNet
 
-dependencies = ["torch", "numpy", "cv2"]
+dependencies = ["torch", "numpy", "cv2", "einops", "imageio"]
 
 
 def afunet(weights: str | Path | None = None, device: str = "cpu", **config: object) -> AFUNet:
@@ -21,6 +22,9 @@ def afunet(weights: str | Path | None = None, device: str = "cpu", **config: obj
     Raises:
         utils.io.InputError: the file is no checkpoint of AFUNet.
     """
+    from models import AFUNet, AFUNetConfig  # here, so that torch.hub names a missing package first
+    from utils.checkpoint import load_model
+
     if weights is None:
         return AFUNet(AFUNetConfig(**config)).to(device).eval()  # type: ignore[arg-type]
     return load_model(weights, device)

@@ -30,8 +30,9 @@ from utils.bracket_search import Found, find_brackets
 from utils.checkpoint import SHIPPED, load_model
 from utils.cli import pick_device, run
 from utils.inference import Path as Inference
-from utils.io import InputError, atomic_path, write_exr, write_hdr, write_png
-from utils.photographs import write_preview
+from utils.io import InputError, atomic_path, writable_folder, write_exr, write_hdr, write_png
+from utils.options import checked
+from utils.photographs import is_raw, write_preview
 from utils.preview import OPERATORS, comparison, tone_mapped
 from utils.provenance import device_name, git_revision, sha256, versions
 
@@ -49,7 +50,10 @@ class Job:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
+    writable_folder(args.save_dir, "--save_dir")
     exposures = args.ev or args.times
+    if exposures and len(exposures) < 3:
+        raise InputError(f"{'--ev' if args.ev else '--times'}: {len(exposures)} where at least three are meant")
     found, left_out = find_brackets(args.photographs, count=len(exposures) if exposures else None)
     say(*left_out)
     job = Job(args, load_weights(args.pretrained_model, pick_device(args.device)), describe(args.pretrained_model))
@@ -144,17 +148,16 @@ def facts(job: Job, bracket: Bracket, seconds: float) -> dict[str, Any]:
             for shot, ev, motion in zip(bracket.shots, bracket.ev, bracket.motions, strict=True)
         ],
         "exposures_from": bracket.source,
-        "tone_curve": job.args.gamma,
+        "tone_curve": "linear" if is_raw(bracket.shots[1].path) else job.args.gamma,
         "scale": {
             "meaning": "linear RGB; 1 is where the darkest frame clips, reference_clips_at where the reference does",
             "reference_clips_at": float(2.0 ** -bracket.ev[1]),
-            "log2_exposure_of_1": bracket.shots[
-                0
-            ].ev,  # log2(t ISO / N^2): value / 2^this compares brackets of one camera
+            # log2(t ISO / N^2): value / 2^this compares brackets of one camera
+            "log2_exposure_of_1": bracket.shots[0].ev if bracket.source == "EXIF" else None,
         },
         "covered_by_all_frames": dict(zip(("top", "bottom", "left", "right"), bracket.region, strict=True)),
         "notes": list(bracket.notes),
-        "preview": job.args.tonemap,
+        "preview": job.args.tonemap if job.args.preview != "none" else None,
         "checkpoint": job.weights,
         "device": device_name(next(job.model.parameters()).device),
         "seconds": round(seconds, 2),
@@ -231,7 +234,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--pretrained_model", type=Path, default=SHIPPED, help="checkpoint, official or ours (default: shipped)")
     add("--save_dir", type=Path, default=Path("results/photographs"))
     exposures = parser.add_mutually_exclusive_group()
-    exposures.add_argument("--ev", nargs="+", type=float, help="exposures to base 2, one per file: --ev 0 2 4")
+    exposures.add_argument("--ev", nargs="+", type=exponent, help="exposures to base 2, one per file: --ev 0 2 4")
     exposures.add_argument("--times", nargs="+", type=seconds_of, help="exposure times: --times 1/100 1/25 1/6")
     add("--gamma", type=curve, default="srgb", help="tone curve of the files: srgb, linear, or a number such as 2.2")
     add("--align", choices=get_args(Mode), default="auto", help="registration of a hand-held camera")
@@ -243,22 +246,23 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--compare", action="store_true", help="also write the picture that explains the result")
     add("--inference", choices=get_args(Inference), default="auto", help="strips: bounded memory, same numbers")
     add("--device", choices=["auto", "cpu", "cuda"], default="auto")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.half and args.format == "hdr":
+        parser.error("--half is for EXR files; --format hdr writes none")
+    return args
 
 
-def curve(text: str) -> str | float:
-    if text in ("srgb", "linear"):
-        return text
-    if not 0.1 <= (value := float(text)) <= 10.0:
-        raise ValueError(text)
-    return value
+def to_curve(text: str) -> str | float:
+    return text if text in ("srgb", "linear") else float(text)
 
 
-def seconds_of(text: str) -> float:
-    """``1/100`` or ``0.01``; positive."""
-    if not 0 < (value := float(Fraction(text))) < math.inf:
-        raise ValueError(text)
-    return value
+curve = checked(to_curve, lambda c: isinstance(c, str) or 0.1 <= c <= 10.0, "srgb, linear, or an exponent such as 2.2")
+exponent = checked(float, math.isfinite, "an exposure to base 2 (photographs come before --ev)")
+seconds_of = checked(
+    lambda text: float(Fraction(text)),
+    lambda seconds: 0 < seconds < math.inf,
+    "a time in seconds such as 1/100 or 0.01 (photographs come before --times)",
+)
 
 
 if __name__ == "__main__":

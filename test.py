@@ -26,7 +26,7 @@ from utils.distributed import own_gpu, processes
 from utils.evaluation import Evaluation, Outcome, Reconstruction, gather
 from utils.hdrvdp2 import PROTOCOLS, Protocol
 from utils.hdrvdp2.display import ENCODINGS
-from utils.io import InputError, write_exr, write_hdr
+from utils.io import InputError, writable_folder, write_exr, write_hdr
 from utils.options import add_dataset_options, choose_dataset, positive, positive_number
 from utils.provenance import device_name, git_revision, sha256, versions
 from utils.report import Results, format_row, summary, write_scene_picture, write_tables
@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
     with processes(device) as (rank, world):
         torch.backends.cudnn.allow_tf32 = False  # float32 means float32: TF32 moves the figures
         model = load_network(weights).to(device)
-        save_dir = make_folder(args.save_dir or Path("results") / dataset)
+        save_dir = writable_folder(args.save_dir or Path("results") / dataset, "--save_dir")
         save = partial(save_scene, save_dir, args.format, title(weights)) if args.save_results else no_save
         evaluation = Evaluation(model, device, args.patch_size, args.inference, choose_vdp(args), save)
         outcomes = gather(run_scenes(evaluation, scenes[rank::world], title(weights), quiet=rank > 0), world)
@@ -58,7 +58,10 @@ def main(argv: list[str] | None = None) -> int:
     facts |= protocol(weights, evaluation, outcomes)
     under_table = notes(weights, evaluation.vdp, outcomes)
     results = Results(dataset, title(weights), *by_scene(scenes, outcomes), facts, under_table)
-    write_tables(save_dir, results)
+    try:
+        write_tables(save_dir, results)
+    except OSError as error:
+        raise InputError(f"--save_dir {save_dir}: cannot be written to ({error.strerror})") from None
     print(f"\n{summary(results)}\n\nWritten to {save_dir}: metrics.json, metrics.csv, metrics.md")
     return 1 if results.failures else 0
 
@@ -101,14 +104,6 @@ def check(dataset: str, layout: Layout, root: Path, limit: int | None) -> int:
         print(f"- {line}")
     print(f"{dataset}: {len(scenes)} scene(s) read, {len(problems)} problem(s)")
     return 1 if problems else 0
-
-
-def make_folder(path: Path) -> Path:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--save_dir {path}: cannot be made ({error.strerror}); choose another folder") from None
-    return path
 
 
 def load_network(weights: Path | None) -> AFUNet:

@@ -33,7 +33,7 @@ from utils.inference import predict
 from utils.io import InputError
 from utils.losses import training_loss
 from utils.metrics import METRICS
-from utils.options import add_dataset_options, choose_dataset, positive, positive_number
+from utils.options import add_dataset_options, choose_dataset, fraction, positive, positive_number, whole
 from utils.provenance import device_name, git_revision, versions
 from utils.tracking import Checkpoints, RunLog
 
@@ -148,18 +148,6 @@ def add_run_flags(group: argparse._ArgumentGroup) -> None:
     add("--save_minutes", type=positive_number, default=10, help="between savings of last.pth inside an epoch")
     add("--log_interval", type=positive, default=50, help="steps between records")
     add("--tensorboard", action=argparse.BooleanOptionalAction, default=True)
-
-
-def whole(text: str) -> int:
-    if (value := int(text)) < 0:
-        raise ValueError(text)
-    return value
-
-
-def fraction(text: str) -> float:
-    if not 0 <= (value := float(text)) < 1:
-        raise ValueError(text)
-    return value
 
 
 def fit_to(device: torch.device, args: argparse.Namespace) -> None:

@@ -205,6 +205,24 @@ def test_of_raw_and_jpeg_pairs_one_kind_is_taken(tmp_path, monkeypatch):
 # Reconstruction
 
 
+def test_a_sub_folder_may_hold_several_brackets(tmp_path):
+    write_bracket(tmp_path / "DCIM" / "100CANON", names=("a.jpg", "b.jpg", "c.jpg"), size=(32, 48))
+    write_bracket(tmp_path / "DCIM" / "100CANON", names=("d.jpg", "e.jpg", "f.jpg"), size=(32, 48), start=60.0)
+    found, left_out = find_brackets([tmp_path / "DCIM"])
+    names = [[path.name for path in item.paths] for item in found]
+    assert names == [["a.jpg", "b.jpg", "c.jpg"], ["d.jpg", "e.jpg", "f.jpg"]]
+    assert not left_out
+
+
+def test_an_exposure_file_that_does_not_know_a_file(tmp_path):
+    paths = write_bracket(tmp_path, size=(32, 48))
+    (tmp_path / "exposure.txt").write_text("0 2 4")
+    other = tmp_path / "d.webp"
+    other.write_bytes(paths[0].read_bytes())
+    with pytest.raises(InputError, match=r"says nothing of d\.webp"):
+        load_bracket([*paths[1:], other])
+
+
 @pytest.fixture(scope="module")
 def model():
     torch.manual_seed(0)

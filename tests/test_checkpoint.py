@@ -160,6 +160,13 @@ def test_the_command_leaves_out_the_state_of_the_training(tmp_path: Path) -> Non
     assert load_model(tmp_path / "small.pth").config == model.config
 
 
+def test_the_command_says_where_it_cannot_write(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "a.pth", model_content(AFUNet(AFUNetConfig(stages=1))))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"b\.pth: cannot be written .*another place"):
+        main(["weights", str(tmp_path / "a.pth"), str(tmp_path / "file" / "b.pth")])
+
+
 def test_the_command_makes_official_weights_ours(tmp_path: Path) -> None:
     torch.save({"state_dict": golden_state_dict(1), "epoch": 7}, tmp_path / "theirs.pth")
     assert main(["weights", str(tmp_path / "theirs.pth"), str(tmp_path / "ours.pth")]) == 0

@@ -1,5 +1,6 @@
 """Photographs: every kind of file comes out upright, on the network's tone curve, with its exposure."""
 
+import struct
 import sys
 
 import cv2
@@ -56,6 +57,63 @@ def test_every_orientation_comes_out_upright(tmp_path, suffix, turn):
     frame = read_frame(shot, 2.2)
     assert (shot.height, shot.width) == frame.shape[:2] == (32, 48)
     assert np.abs(ldr_to_float(frame) - upright / 255).max() < 0.05
+
+
+@pytest.mark.parametrize("kind", ["L", "RGBA", "I;16", "RGB;16", "RGBA;16"])
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_every_orientation_of_every_kind_of_tiff(tmp_path, kind, turn):
+    depth = np.uint16 if kind.endswith(";16") else np.uint8
+    upright = np.random.default_rng(1).integers(0, np.iinfo(depth).max, (12, 20, 4), depth)
+    upright = upright[..., : {"L": 1, "I": 1, "RGB": 3, "RGBA": 4}[kind.partition(";")[0]]]
+    turns = {1: upright, 2: upright[:, ::-1], 3: upright[::-1, ::-1], 4: upright[::-1]}
+    turns |= {5: upright.swapaxes(0, 1), 6: np.rot90(upright), 8: np.rot90(upright, -1)}
+    turns[7] = np.rot90(turns[5], 2)
+    path = tmp_path / "photo.tif"
+    path.write_bytes(plain_tiff(turns[turn], turn))
+    shot = read_shot(path)
+    frame = read_frame(shot, 2.2)
+    expected = upright[..., :3].astype(np.float64) / (2**16 if depth == np.uint16 else 255)
+    assert (shot.height, shot.width) == frame.shape[:2] == (12, 20)
+    assert np.abs(ldr_to_float(frame) - expected).max() < 1e-4
+
+
+def plain_tiff(pixels, turn, extra=()):
+    """The bytes of an uncompressed TIFF of one strip, with an orientation and further (tag, type, count, data)."""
+    height, width, channels = pixels.shape
+    data = np.ascontiguousarray(pixels).tobytes()
+    tags = [(256, 4, 1, width), (257, 4, 1, height), (259, 3, 1, 1)]
+    tags += [(258, 3, channels, [8 * pixels.itemsize] * channels)]
+    tags += [(262, 3, 1, 1 if channels == 1 else 2), (273, 4, 1, 8), (274, 3, 1, turn), (277, 3, 1, channels)]
+    tags += [(278, 4, 1, height), (279, 4, 1, len(data)), *([(338, 3, 1, 2)] if channels == 4 else []), *extra]
+    tags.sort()
+    body, entries = data + b"\0" * (-len(data) % 4), b""
+    for tag, kind, count, value in tags:
+        raw = value if isinstance(value, bytes) else np.array(value, "<u2" if kind == 3 else "<u4").tobytes()
+        if len(raw) > 4:
+            raw, body = struct.pack("<I", 8 + len(body)), body + raw + b"\0" * (-len(raw) % 4)
+        entries += struct.pack("<HHI", tag, kind, count) + raw.ljust(4, b"\0")
+    directory = struct.pack("<H", len(tags)) + entries + struct.pack("<I", 0)
+    return b"II*\0" + struct.pack("<I", 8 + len(body)) + body + directory
+
+
+def test_the_preview_of_a_tiff_keeps_what_is_said_of_the_photograph_only(tmp_path):
+    pixels = np.zeros((12, 20, 3), np.uint8)
+    long = b"x" * 70_000  # XMP and Photoshop data, each longer than a JPEG can hold
+    extra = [(700, 1, len(long), long), (34377, 7, len(long), long), (272, 2, 7, b"Camera\0")]
+    (tmp_path / "a.tif").write_bytes(plain_tiff(pixels, 1, extra))
+    write_preview(tmp_path / "a.jpg", pixels, read_shot(tmp_path / "a.tif"))
+    with Image.open(tmp_path / "a.jpg") as image:
+        assert {Base.Model, Base.Orientation} <= set(image.getexif()) <= {Base.Model, Base.Orientation, Base.ExifOffset}
+
+
+def test_a_tiffs_place_is_kept(tmp_path):
+    data = exif(1 / 50)
+    data.get_ifd(IFD.GPSInfo)[1] = "N"
+    data[Base.GPSInfo] = data.get_ifd(IFD.GPSInfo)
+    Image.new("RGB", (20, 12)).save(tmp_path / "a.tif", exif=data)
+    write_preview(tmp_path / "a.jpg", np.zeros((12, 20, 3), np.uint8), read_shot(tmp_path / "a.tif"))
+    with Image.open(tmp_path / "a.jpg") as image:
+        assert image.getexif().get_ifd(IFD.GPSInfo)[1] == "N"
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])

@@ -241,8 +241,9 @@ def test_a_40_megapixel_frame_is_read_and_registered(tmp_path):
         (("nowhere",), "no such file"),
         ((".",), "no bracket"),
         (("--reference", "1"), "needs a darker and a brighter frame"),
-        (("--ev", "0", "2"), "2 exposures for 3"),
-        (("--ev", "0", "nan", "4"), "finite"),
+        (("--ev", "0", "2"), "2 where at least three"),
+        (("--ev", "0", "2", "4", "6"), "4 exposures for 3"),
+        (("--ev", "0", "2", "40"), "more than 30 EV apart"),
     ],
 )
 def test_other_bad_input(call, tmp_path, arguments, word, monkeypatch):
@@ -250,6 +251,42 @@ def test_other_bad_input(call, tmp_path, arguments, word, monkeypatch):
     monkeypatch.chdir(tmp_path / "empty")
     paths = write_bracket(tmp_path / "in", size=(32, 48)) if arguments[0].startswith("--") else []
     assert_clear_error(call(*paths, *arguments), word)
+
+
+@pytest.mark.parametrize(
+    ("option", "word"),
+    [
+        (("--times", "1/0", "1/2", "1"), "'1/0' is not a time in seconds"),
+        (("--times", "1e400", "1/2", "1"), "'1e400' is not a time in seconds"),
+        (("--ev", "0", "nan", "4"), "'nan' is not an exposure to base 2"),
+        (("--ev", "0", "2", "4", "a.jpg"), "photographs come before --ev"),
+        (("--gamma", "rec709"), "'rec709' is not srgb, linear, or an exponent"),
+        (("--format", "hdr", "--half"), "--half is for EXR"),
+    ],
+)
+def test_the_parser_says_what_an_option_wants(capsys, option, word):
+    with pytest.raises(SystemExit) as end:
+        predict.parse_args(["a.jpg", *option])
+    assert end.value.code == 2
+    assert word in capsys.readouterr().err
+
+
+def test_one_photograph_given_twice(call, tmp_path):
+    a, b, _ = write_bracket(tmp_path / "in", size=(32, 48))
+    assert_clear_error(call(a, b, a, "--ev", "0", "2", "4"), "given twice")
+
+
+def test_a_name_that_looks_like_mathematics(call, tmp_path):
+    paths = [path.rename(path.with_name(f"a$_$ {i}.jpg")) for i, path in enumerate(write_bracket(tmp_path / "in"))]
+    code, _, _, made = call(*paths, "--compare")
+    assert code == 0
+    assert (made / "a$_$ 1_compare.png").exists()
+
+
+def test_results_beside_the_photographs_are_not_taken_for_photographs(call, tmp_path):
+    folder = write_bracket(tmp_path / "out", size=(32, 48))[0].parent
+    assert call(folder, "--compare")[0] == 0
+    assert call(folder, "--compare")[0] == 0
 
 
 def test_a_folder_that_cannot_be_written_to(call, tmp_path):

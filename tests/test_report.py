@@ -17,6 +17,7 @@ from utils.report import (
     format_row,
     panel,
     scene_picture,
+    shortened,
     summary,
     to_csv,
     to_json,
@@ -110,6 +111,21 @@ def test_a_panel_holds_its_images_unchanged_where_they_fit() -> None:
     for image in images:
         windows = np.lib.stride_tricks.sliding_window_view(picture, (30, 60, 3))[:, :, 0]
         assert (windows == image).all(axis=(2, 3, 4)).any()
+
+
+def test_titles_stay_within_their_images() -> None:
+    assert shortened("short", 10) == "short"
+    assert shortened("PXL_20240517_103012345.COVER.jpg", 13) == "PXL_20…ER.jpg"
+    assert len(shortened("x" * 200, 41)) == 41
+    image = np.zeros((40, 60, 3), np.uint8)
+    page = panel([image, image], ["x" * 300, "$a$_$ 中"], cell_width=300)
+    gap = page[:, 24 + 300 : 24 + 300 + 18]
+    assert (gap[:40] == 255).all() and (page[:40, -24:] == 255).all()
+
+
+def test_the_summary_tells_of_failures() -> None:
+    text = summary(results(failures={"b": "scene b: no label"}))
+    assert "1 scene(s) FAILED" in text
 
 
 def test_a_map_is_drawn_in_colours_with_a_bar_below() -> None:

@@ -175,6 +175,7 @@ def test_bad_options_are_one_clear_line(checkpoint: Path, tmp_path: Path) -> Non
             "--save_dir",
             tmp_path / "file",
         ): "--save_dir .*choose another folder",
+        (*data, "--pretrained_model", checkpoint, "--save_dir", "/proc"): "--save_dir /proc: cannot be written to",
         ("--dataset", "hu", "--dataset_dir", tmp_path): "no test scenes: looked for the folder .*--dataset_dir",
         ("--check", "--dataset", "hu", "--dataset_dir", tmp_path): "no test scenes: looked for the folder",
         ("--dataset_dir", SCENES): "also name its layout, --dataset",
@@ -190,7 +191,7 @@ def test_bad_values_are_refused_by_the_parser(option: tuple[str, str], capsys: p
     with pytest.raises(SystemExit) as caught:
         run(*option)
     assert caught.value.code == 2
-    assert f"argument {option[0]}: invalid" in capsys.readouterr().err
+    assert f"argument {option[0]}: " in capsys.readouterr().err
 
 
 def test_every_path_flag_is_a_field_of_the_layouts() -> None:

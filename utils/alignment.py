@@ -96,7 +96,7 @@ def estimate(reference: np.ndarray, frame: np.ndarray, ev_reference: float, ev: 
         note = "" if method == candidates[0][0] else "ecc found no common picture, so mtb was taken"
         least = TOLERATED if mode == "auto" else 0.0
         return Motion(full, method if shift > least else "none", shift, note)
-    return Motion(np.eye(3), "none", 0.0, "no motion found that brings it closer")
+    return Motion(np.eye(3), "none", 0.0, "no camera motion found")
 
 
 def comparable(

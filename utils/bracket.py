@@ -23,7 +23,7 @@ from models.streaming import reconstruct as reconstruct_in_strips
 from utils.alignment import Mode, Motion, align, common_region
 from utils.exposure import network_input
 from utils.inference import Path as Inference
-from utils.inference import choose_path
+from utils.inference import choose_path, whole_or_none
 from utils.io import InputError, ldr_to_float
 from utils.memory import choose_storage
 from utils.photographs import Shot, photographs_in, read_frame, read_shot, read_white_balance
@@ -32,6 +32,7 @@ EXPOSURE_FILE = "exposure.txt"  # of the user's own folders; any number of frame
 STEPS = (2.0, 3.0)  # EV between neighbours in the training sets
 BANDS = 50
 SMALLEST = 16  # pixels of a side
+WIDEST = 30.0  # EV between the darkest and the brightest frame; beyond it a figure is wrong
 SAME = 0.2  # EV; exposures nearer than this are one exposure
 AS_GOOD = 0.03  # share of clipped pixels that makes no difference
 BRIGHT, BLACK = 0.99, 0.02  # LDR values beyond which a pixel tells nothing
@@ -136,9 +137,8 @@ def reconstruct(
     rows = _rows_of(frames, ev)
     y = None
     if choose_path(device, inference) == "whole":
-        y = _whole(model, rows(0, frames.shape[1]).to(device))
+        y = whole_or_none(model, rows(0, frames.shape[1]), device)
         if y is None:
-            torch.cuda.empty_cache()
             say("out of GPU memory: going on in strips, which take less and give the same numbers")
     if y is None:
         y = _in_strips(model, rows, frames.shape[1:3], progress, say)
@@ -173,7 +173,9 @@ def find_exposures(
 
 
 def check_photographs(shots: Sequence[Shot]) -> None:
-    """Raise InputError unless there are three or more photographs of one size."""
+    """Raise InputError unless there are three or more photographs of one size, each once."""
+    if len({shot.path.resolve() for shot in shots}) < len(shots):
+        raise InputError(f"a photograph is given twice ({', '.join(str(shot.path) for shot in shots)})")
     if len(shots) < 3:
         raise InputError(f"{len(shots)} photograph(s) where at least three are meant ({_listed(shots)})")
     if len({(shot.height, shot.width) for shot in shots}) > 1:
@@ -188,6 +190,8 @@ def check_exposures(shots: Sequence[Shot], exposures: Sequence[float]) -> None:
     """Raise InputError unless the exposures are finite and differ."""
     if not np.isfinite(exposures).all():
         raise InputError(f"exposures {list(exposures)} are not finite numbers; {PASS}")
+    if np.ptp(exposures) > WIDEST:
+        raise InputError(f"exposures more than {WIDEST:g} EV apart ({_listed(shots, exposures)}); {PASS}")
     if np.diff(np.sort(exposures)).min() < SAME:
         raise InputError(f"some exposures are equal ({_listed(shots, exposures)}); leave one out, or {PASS}")
 
@@ -255,14 +259,6 @@ def _rows_of(frames: np.ndarray, ev: Sequence[float] | np.ndarray) -> Callable[[
     return rows
 
 
-def _whole(model: AFUNet, x: torch.Tensor) -> torch.Tensor | None:
-    """(1, 3, H, W), or None where a GPU's memory does not do."""
-    try:
-        return model(x)
-    except torch.cuda.OutOfMemoryError:
-        return None
-
-
 def _in_strips(
     model: AFUNet,
     rows: Callable[[int, int], torch.Tensor],
@@ -297,6 +293,8 @@ def _from_exposure_file(file: Path, shots: Sequence[Shot]) -> list[float]:
     if len(values) != len(paths):
         raise InputError(f"{file}: {len(values)} exposures for {len(paths)} photographs in this folder")
     by_path = dict(zip((path.name for path in paths), values, strict=True))
+    if others := [shot.path.name for shot in shots if shot.path.name not in by_path]:
+        raise InputError(f"{file}: says nothing of {', '.join(others)}, by its name no photograph; {PASS}")
     return [by_path[shot.path.name] for shot in shots]
 
 

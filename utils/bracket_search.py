@@ -26,7 +26,7 @@ class Found:
 def find_brackets(inputs: Sequence[str | Path], count: int | None = None) -> tuple[list[Found], list[str]]:
     """Brackets among files and folders, and lines about what was left out.
 
-    Files given by name are one bracket. A folder's sub-folders are one bracket each; photographs directly in it are
+    Files given by name are one bracket. A folder's sub-folders are brackets, mostly one each; photographs are
     split where the camera rested, the size changes or an exposure comes a second time. Groups of fewer than three are
     left out. Beside an ``exposure.txt`` all photographs are one bracket.
 
@@ -54,11 +54,21 @@ def search_folder(folder: Path, count: int | None = None) -> tuple[list[Found], 
     found, left_out = _split(folder, count)
     for path in sorted(folder.iterdir()):
         if path.is_dir() and not path.name.startswith(".") and photographs_in(path):
-            found.append(Found(tuple(_one_kind(photographs_in(path))), path.name))
+            brackets, lines = _sub_folder(path, count)
+            found += brackets
+            left_out += lines
     if not found:
         what = "; ".join(left_out) or "no photographs in it"
         raise InputError(f"{folder}: no bracket of three or more photographs ({what})")
     return found, left_out
+
+
+def _sub_folder(folder: Path, count: int | None) -> tuple[list[Found], list[str]]:
+    """One bracket, whose reading will say what is wrong with it; several where capture times and exposures say so."""
+    several, left_out = _split(folder, count)
+    if len(several) > 1:
+        return several, left_out
+    return [Found(tuple(_one_kind(photographs_in(folder))), folder.name)], []
 
 
 def _split(folder: Path, count: int | None) -> tuple[list[Found], list[str]]:

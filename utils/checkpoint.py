@@ -228,7 +228,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("target", type=Path, help="the file to write")
     args = parser.parse_args(argv)
     content = COMMANDS[args.command](args.source)
-    save_checkpoint(args.target, content)
+    try:
+        save_checkpoint(args.target, content)
+    except (OSError, RuntimeError) as error:  # torch's writer raises either
+        reason = getattr(error, "strerror", None) or "the folder may be missing, read-only or full"
+        raise InputError(f"{args.target}: cannot be written ({reason}); choose another place") from None
     print(f"{args.target}: {len(content['state_dict'])} keys")
     return 0
 

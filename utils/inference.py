@@ -60,20 +60,26 @@ def predict(model: AFUNet, x: Tensor, patch_size: int = 128, path: Path = "auto"
         InputError: the output is not finite.
     """
     h, w = x.shape[-2:]
-    padded = pad_to_multiple(x, patch_size)
     ran = choose_path(x.device, path)
-    try:
-        y = model(padded) if ran == "whole" else _in_strips(model, padded)
-    except torch.cuda.OutOfMemoryError:
-        if path != "auto" or ran == "strips":
-            raise
-        torch.cuda.empty_cache()
-        y, ran = _in_strips(model, padded), "strips"
+    padded = pad_to_multiple(x, patch_size)
+    y = whole_or_none(model, padded, x.device, tolerant=path == "auto") if ran == "whole" else None
+    if y is None:
+        y, ran = cast(Tensor, reconstruct(model, padded)), "strips"
     y = y[..., :h, :w]
     if not torch.isfinite(y).all():
         raise InputError("the network's output is not finite; the weights or the exposures are wrong")
     return y, ran
 
 
-def _in_strips(model: AFUNet, x: Tensor) -> Tensor:
-    return cast(Tensor, reconstruct(model, x))
+def whole_or_none(model: AFUNet, x: Tensor, device: torch.device, *, tolerant: bool = True) -> Tensor | None:
+    """``model(x)`` on the device the model is on; None where a GPU's memory does not do, unless that may not be.
+
+    What the failed call had made is free again only when its exception is gone, so whoever goes on does it after this.
+    """
+    try:
+        return model(x.to(device))
+    except torch.cuda.OutOfMemoryError:
+        if not tolerant:
+            raise
+    torch.cuda.empty_cache()
+    return None

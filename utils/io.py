@@ -7,12 +7,10 @@ writes beside its target and renames, so that a file is either whole or absent.
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-os.environ.setdefault("OPENCV_IO_ENABLE_OPENEXR", "1")  # both are read once, when cv2 is imported
-os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # what is wrong with a file is said by InputError
 
 import cv2
 import imageio.v3 as imageio
@@ -42,6 +40,17 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def writable_folder(path: Path, option: str) -> Path:
+    """The folder, made where it is missing. Raises InputError, naming the option, where it cannot be written to."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise InputError(f"{option} {path}: cannot be written to ({error.strerror}); choose another folder") from None
+    return path
 
 
 def read_ldr(path: str | Path) -> np.ndarray:

@@ -31,6 +31,12 @@ HEIC = {".heic", ".heif", ".hif"}
 SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff"} | HEIC | RAW
 
 GREY_16 = {"I;16", "I;16B", "I;16L", "I;16N"}  # what Pillow calls a 16-bit image of one channel
+KEPT = {
+    *(Base.ImageDescription, Base.Make, Base.Model, Base.Orientation, Base.Software, Base.DateTime, Base.Artist),
+    *(Base.Copyright, Base.ExifOffset, Base.GPSInfo),
+}  # of EXIF in the preview; the other tags of a TIFF describe how its own pixels are stored
+RESULTS = ("_preview", "_compare")  # endings of the pictures that a reconstruction leaves, beside a .json
+GREY = GREY_16 | {"1", "L", "LA"}
 LYING = (5, 6, 7, 8)  # orientations stored with rows and columns exchanged
 DAMAGE = (OSError, SyntaxError, ValueError, KeyError, TypeError, struct.error, Image.DecompressionBombError)
 Image.MAX_IMAGE_PIXELS = 2**30  # Pillow's own limit takes a 180-megapixel photograph for an attack
@@ -67,16 +73,27 @@ class Shot:
         return f"{self.path.name}: {' '.join(part for part in parts if part) or 'no exposure'}"
 
 
+def is_raw(path: Path) -> bool:
+    """Whether a file is camera RAW, by its name."""
+    return path.suffix.lower() in RAW
+
+
 def photographs_in(folder: Path) -> list[Path]:
-    """The photographs directly in a folder, in name order; hidden files don't count."""
+    """The photographs directly in a folder, in name order; hidden files and pictures made by predict.py don't count."""
     paths = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES]
-    return sorted(path for path in paths if not path.name.startswith("."))  # macOS leaves ._IMG.JPG beside IMG.JPG
+    shown = [path for path in paths if not path.name.startswith(".")]  # macOS leaves ._IMG.JPG beside IMG.JPG
+    return sorted(path for path in shown if not _is_result(path))
+
+
+def _is_result(path: Path) -> bool:
+    name = next((path.stem.removesuffix(end) for end in RESULTS if path.stem.endswith(end)), None)
+    return name is not None and path.with_name(f"{name}.json").is_file()
 
 
 def read_shot(path: str | Path) -> Shot:
     """Size, exposure and capture time of a photograph, without decoding its pixels. Raises InputError."""
     path = Path(path)
-    return _read_raw_shot(path) if _is_raw(path) else _read_exif_shot(path)
+    return _read_raw_shot(path) if is_raw(path) else _read_exif_shot(path)
 
 
 def read_frame(shot: Shot, gamma: str | float = "srgb", white_balance: list[float] | None = None) -> np.ndarray:
@@ -90,7 +107,7 @@ def read_frame(shot: Shot, gamma: str | float = "srgb", white_balance: list[floa
     Raises:
         InputError: a damaged file, a missing package, or colours that are not RGB or grey with 8 or 16 bits.
     """
-    if _is_raw(shot.path):
+    if is_raw(shot.path):
         return curve_table("linear", 16)[_decode_raw(shot.path, white_balance)]
     pixels = _decode(shot.path)
     return curve_table(gamma, 8 * pixels.itemsize)[pixels]
@@ -98,7 +115,7 @@ def read_frame(shot: Shot, gamma: str | float = "srgb", white_balance: list[floa
 
 def read_white_balance(shot: Shot) -> list[float] | None:
     """The multipliers a RAW file was shot with, so that a bracket is developed alike; None for other files."""
-    if not _is_raw(shot.path):
+    if not is_raw(shot.path):
         return None
     with _open_raw(shot.path) as raw:
         return [float(factor) for factor in raw.camera_whitebalance]
@@ -115,11 +132,11 @@ def write_preview(path: str | Path, picture: np.ndarray, shot: Shot) -> None:
     """Write (H, W, 3) uint8 as JPEG or PNG (by the suffix), with the EXIF data and colour profile of ``shot``."""
     exif = _upright_exif(shot)
     with atomic_path(path) as temporary:
-        Image.fromarray(picture).save(temporary, quality=95, exif=exif, icc_profile=shot.icc_profile)
-
-
-def _is_raw(path: Path) -> bool:
-    return path.suffix.lower() in RAW
+        image = Image.fromarray(picture)
+        try:
+            image.save(temporary, quality=95, exif=exif, icc_profile=shot.icc_profile)
+        except (*DAMAGE, OverflowError):  # EXIF that cannot be written, or is too long for a JPEG
+            image.save(temporary, quality=95, icc_profile=shot.icc_profile)
 
 
 def _seconds_text(seconds: float) -> str:
@@ -140,7 +157,7 @@ def _open(path: Path) -> Iterator[Image.Image]:
     if path.suffix.lower() in HEIC:
         _optional("pillow_heif", "pillow-heif", path).register_heif_opener()
     try:
-        with Image.open(path) as image:
+        with path.open("rb") as file, Image.open(file) as image:  # given the path, Pillow scrambles TIFFs that lie
             yield image
     except Image.UnidentifiedImageError:
         raise InputError(f"{path}: not a photograph that can be read (damaged, or another kind of file)") from None
@@ -164,14 +181,16 @@ def _read_exif_shot(path: Path) -> Shot:
             iso=_iso(tags),
             captured=_captured(tags),
             exif=exif,
-            icc_profile=image.info.get("icc_profile"),
+            icc_profile=None if image.mode in GREY else image.info.get("icc_profile"),
         )
 
 
 def _exif(image: Image.Image) -> Image.Exif:
     try:
         exif = image.getexif()
-        exif.get_ifd(IFD.Exif)
+        parts = (IFD.Exif, IFD.Interop, IFD.GPSInfo) if IFD.GPSInfo in exif else (IFD.Exif, IFD.Interop)
+        for part in parts:  # of a TIFF they are read on demand, from a file that would be closed by then
+            exif.get_ifd(part)
     except DAMAGE:  # a photograph with damaged EXIF is one without
         return Image.Exif()
     return exif
@@ -213,8 +232,9 @@ def _decode(path: Path) -> np.ndarray:
     """Upright (H, W, 3) RGB, uint8 or uint16; grey is repeated, an alpha channel dropped."""
     with _open(path) as image:
         if image.mode in ("RGB", "RGBA", "RGBX") and _bits(image, path) == 16:
-            orientation = _exif(image).get(Base.Orientation, 1)
             pixels = read_ldr(path)  # Pillow would keep the upper eight bits only
+            # OpenCV turns TIFFs itself, whatever the flags
+            orientation = 1 if image.format == "TIFF" else _exif(image).get(Base.Orientation, 1)
         else:
             pixels = _pillow_pixels(image, path)
             orientation = _exif(image).get(Base.Orientation, 1)  # after decoding: gone where Pillow has obeyed it
@@ -297,9 +317,11 @@ def _decode_raw(path: Path, white_balance: list[float] | None) -> np.ndarray:
 
 def _upright_exif(shot: Shot) -> Image.Exif:
     exif = shot.exif
+    for tag in set(exif) - KEPT:
+        del exif[tag]
     details = exif.get_ifd(IFD.Exif)
     details.pop(Base.MakerNote, None)  # its offsets no longer hold, and it can be too long for a JPEG
-    if _is_raw(shot.path):
+    if is_raw(shot.path):
         details.update(_exposure_tags(shot))
     exif[Base.Orientation] = 1  # the pixels are upright now
     return exif

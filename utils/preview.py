@@ -38,8 +38,9 @@ def tone_mapped(hdr: np.ndarray, operator: Operator = "mu") -> np.ndarray:
 def comparison(bracket: Bracket, hdr: np.ndarray, heading: str) -> np.ndarray:
     """The picture that explains a result, (H, W, 3) uint8.
 
-    Above: the frames as photographed, OpenCV's MergeDebevec and MergeMertens of the same frames, and ours. Below: the
-    places where the frames disagree most, all on one brightness scale, so that clipping, noise and motion show.
+    Above: the frames as the network gets them, OpenCV's MergeDebevec and MergeMertens of the same frames, and ours.
+    Below: the places where the frames disagree most, all on one brightness scale, so that clipping, noise and motion
+    show.
     """
     frames = [ldr_to_float(frame) for frame in bracket.frames]
     debevec = tone_mapped(merge_debevec(bracket.frames, bracket.ev))
@@ -114,4 +115,4 @@ def _frame_title(bracket: Bracket, i: int) -> str:
     clipped = float((ldr_to_float(bracket.frames[i]).max(axis=2) >= BRIGHT).mean())
     motion = bracket.motions[i]
     moved = f", moved by {motion.shift:.1f} px ({motion.method})" if motion.method != "none" else ""
-    return f"{bracket.shots[i].path.name}: {role}, EV {bracket.ev[i]:g}\n{clipped:.1%} of the pixels clipped{moved}"
+    return f"{role}, EV {bracket.ev[i]:g}: {bracket.shots[i].path.name}\n{clipped:.1%} of the pixels clipped{moved}"

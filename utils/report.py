@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -112,10 +113,11 @@ def to_markdown(results: Results) -> str:
 
 def summary(results: Results) -> str:
     """What a terminal shows at the end: the average, the paper's row where there is one, notes and failures."""
+    failed = [f"{len(results.failures)} scene(s) FAILED and are left out."] if results.failures else []
     rows = {f"AFUNet, {results.row}": [results.average.get(column, math.nan) for column in DECIMALS]}
     if published := PUBLISHED.get(results.dataset):
         rows["AFUNet, published"] = list(published["AFUNet"])
-    return "\n".join([markdown_table(f"mean over {len(results.scenes)} scene(s)", rows), *results.notes])
+    return "\n".join([markdown_table(f"mean over {len(results.scenes)} scene(s)", rows), *failed, *results.notes])
 
 
 def format_row(metrics: Metrics) -> str:
@@ -148,6 +150,7 @@ def _write_text(path: Path, text: str) -> None:
 # Pictures
 
 MARGIN, GAP, LINE = 24, 18, 19  # pixels
+BOLD_WIDTH, SMALL_WIDTH = 8, 6  # of a character in a title's first line and in those below, pixels
 INK, GREY = "#1b1e23", "#6a7078"
 COLOURS = "inferno"  # of maps; even in lightness
 
@@ -261,6 +264,11 @@ def _round_up(value: float) -> float:
     return next(step * power for step in (1, 2, 5, 10) if value <= step * power or step == 10)
 
 
+def shortened(text: str, length: int) -> str:
+    """The text, with its middle left out where it is longer than ``length`` characters."""
+    return text if len(text) <= length else f"{text[: (length - 1) // 2]}…{text[-(length // 2) :]}"
+
+
 @dataclass(frozen=True)
 class _Cell:
     """One labelled image of a panel; ``limits`` are the ends of a map's colour bar, None for an image."""
@@ -297,16 +305,16 @@ class _Page:
         x, bottom = MARGIN, top
         for cell in cells:
             height, width = cell.picture.shape[:2]
-            self.title(x, y, cell.title)
+            self.title(x, y, width, cell.title)
             self.paste(x, top, cell.picture)
             bottom = max(bottom, top + height + self.colour_bar(x, top + height, width, cell.limits))
             x += width + GAP
         return bottom
 
-    def title(self, x: int, y: int, lines: Sequence[str]) -> None:
-        self.write(x, y, lines[0], weight="bold")
+    def title(self, x: int, y: int, width: int, lines: Sequence[str]) -> None:
+        self.write(x, y, shortened(lines[0], width // BOLD_WIDTH), weight="bold")
         for i, line in enumerate(lines[1:], 1):
-            self.write(x, y + i * LINE, line, size=11, color=GREY)
+            self.write(x, y + i * LINE, shortened(line, width // SMALL_WIDTH), size=11, color=GREY)
 
     def colour_bar(self, x: int, y: int, width: int, limits: tuple[float, float] | None) -> int:
         """Draw the bar of a map below line y; its height, 0 without limits."""
@@ -328,6 +336,8 @@ class _Page:
         agg = FigureCanvasAgg(figure)
         figure.figimage(canvas)
         for x, y, text, style in self.texts:
-            figure.text(x / self.width, 1 - y / height, text, va="top", **style)
-        agg.draw()
+            figure.text(x / self.width, 1 - y / height, text, va="top", parse_math=False, **style)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Glyph .* missing")  # file names may be in any script
+            agg.draw()
         return np.asarray(agg.buffer_rgba())[..., :3].copy()
