@@ -28,10 +28,9 @@ from utils.alignment import Mode, Motion
 from utils.bracket import Bracket, estimate_seconds, load_bracket, reconstruct
 from utils.bracket_search import Found, find_brackets
 from utils.checkpoint import SHIPPED, load_model
-from utils.cli import pick_device, run
+from utils.cli import checked, pick_device, run
 from utils.inference import Path as Inference
 from utils.io import InputError, atomic_path, writable_folder, write_exr, write_hdr, write_png
-from utils.options import checked
 from utils.photographs import is_raw, write_preview
 from utils.preview import OPERATORS, comparison, tone_mapped
 from utils.provenance import device_name, git_revision, sha256, versions

@@ -21,13 +21,13 @@ from tqdm import tqdm
 from datasets.scenes import Layout, Scene, check_scenes, find_scenes
 from models import AFUNet
 from utils.checkpoint import SHIPPED, load_model
-from utils.cli import pick_device, run
+from utils.cli import pick_device, positive, positive_number, run
 from utils.distributed import own_gpu, processes
 from utils.evaluation import Evaluation, Outcome, Reconstruction, gather
 from utils.hdrvdp2 import PROTOCOLS, Protocol
 from utils.hdrvdp2.display import ENCODINGS
 from utils.io import InputError, writable_folder, write_exr, write_hdr
-from utils.options import add_dataset_options, choose_dataset, positive, positive_number
+from utils.options import add_dataset_options, choose_dataset
 from utils.provenance import device_name, git_revision, sha256, versions
 from utils.report import Results, format_row, summary, write_scene_picture, write_tables
 

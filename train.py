@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -25,15 +26,16 @@ from torch import Tensor, nn
 from datasets import brackets
 from datasets.scenes import Scene, find_scenes
 from models import AFUNet, AFUNetConfig
+from models.windows import WINDOW
 from utils.checkpoint import load_weights, read_checkpoint
-from utils.cli import pick_device, run
-from utils.distributed import first_goes_ahead, own_gpu, processes
-from utils.engine import Plan, Trainer, Validation
+from utils.cli import checked, fraction, pick_device, positive, positive_number, run, whole
+from utils.distributed import first_goes_ahead, own_gpu, processes, same_everywhere
+from utils.engine import Plan, Trainer, Validation, check_resumable
 from utils.inference import predict
 from utils.io import InputError
 from utils.losses import training_loss
 from utils.metrics import METRICS
-from utils.options import add_dataset_options, choose_dataset, fraction, positive, positive_number, whole
+from utils.options import add_dataset_options, choose_dataset
 from utils.provenance import device_name, git_revision, versions
 from utils.tracking import Checkpoints, RunLog
 
@@ -58,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
         with first_goes_ahead():
             criterion = training_loss(args.perceptual, args.vgg_weights).to(device)
         batches = make_batches(args, scenes, device, rank, world)
-        model = make_model(args, device)
+        model = make_model(args, device, resumed=bool(args.resume and checkpoints.files()))
         log = RunLog(args.logdir if rank == 0 else None, tensorboard=args.tensorboard)
         trainer = Trainer(
             model,
@@ -94,6 +96,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         if getattr(args, name) is None:
             setattr(args, name, value)
     args.dataset = choose_dataset(args)[0]
+    smallest = 16 if args.perceptual == "vgg" else WINDOW  # VGG-19 halves a crop four times
+    if args.train_patch_size < smallest:
+        parser.error(f"--train_patch_size has to be at least {smallest} with --perceptual {args.perceptual}")
     args.logdir = args.logdir or Path("runs") / args.dataset
     return args
 
@@ -120,7 +125,7 @@ def add_recipe_flags(group: argparse._ArgumentGroup) -> None:
     add("--epochs", type=positive, default=400, help="length of the cosine schedule")
     add("--lr", type=positive_number, default=5e-4, help="learning rate of the first epoch")
     add("--lr_min", type=positive_number, default=5e-6, help="where the schedule ends")
-    add("--seed", type=whole, default=443)
+    add("--seed", type=seed, default=443)
     add("--accumulate", type=positive, default=1, help="batches per step")
     add("--clip_grad", type=positive_number, help="largest norm of the gradient (default: any)")
     add("--amp", action=argparse.BooleanOptionalAction, help="bfloat16 autocast (default: on a GPU that has it)")
@@ -148,6 +153,9 @@ def add_run_flags(group: argparse._ArgumentGroup) -> None:
     add("--save_minutes", type=positive_number, default=10, help="between savings of last.pth inside an epoch")
     add("--log_interval", type=positive, default=50, help="steps between records")
     add("--tensorboard", action=argparse.BooleanOptionalAction, default=True)
+
+
+seed = checked(int, lambda value: 0 <= value < 2**63, "a whole number from 0 to below 2^63")
 
 
 def fit_to(device: torch.device, args: argparse.Namespace) -> None:
@@ -188,12 +196,14 @@ def make_batches(
     return brackets.TrainingBatches(crops, share, device, args.num_workers)
 
 
-def make_model(args: argparse.Namespace, device: torch.device) -> AFUNet:
+def make_model(args: argparse.Namespace, device: torch.device, resumed: bool = False) -> AFUNet:
+    """The network to train; a run that is resumed has no use for the weights it began with."""
     torch.manual_seed(args.seed)
     config = AFUNetConfig(args.stages, tuple(args.without), args.order, args.drop_path)
     model = AFUNet(config, checkpointing=args.checkpointing)
-    if args.init:
+    if args.init and not resumed:
         load_weights(model, args.init)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as gradients come, for DDP
     return model.to(device)
 
 
@@ -254,8 +264,11 @@ def resume(args: argparse.Namespace, trainer: Trainer, checkpoints: Checkpoints,
         log.say(f"{checkpoints.folder}: no checkpoint yet, beginning anew")
         return
     path, content = found
+    check_resumable(content, str(path))
     compare(path, content, trainer.facts, log)
     trainer.restore(content)
+    if not same_everywhere(trainer.progress.steps):
+        raise InputError(f"{path}: not the same in every process; --logdir has to be on a disk that all of them share")
     progress = trainer.progress
     log.say(f"going on from {path}: {progress.epoch} epoch(s) and {progress.samples} images done")
 
@@ -283,6 +296,8 @@ def announce(args: argparse.Namespace, trainer: Trainer, log: RunLog, scenes: in
         log.say(f"best.pth is chosen on the TEST set ({held_out} scenes), as the released code does")
     elif held_out:
         log.say(f"best.pth is chosen on {held_out} held-out training scene(s)")
+    else:
+        log.say("no scenes to validate on: no best.pth will be written, last.pth is the result")
 
 
 def take_leave(trainer: Trainer, log: RunLog, finished: bool, again: str) -> None:
@@ -303,7 +318,8 @@ def command(argv: list[str] | None, world: int) -> str:
             next(words)
         elif not word.startswith(("--resume=", "--stop_after=")):
             kept.append(word)
-    start = f"torchrun --nproc_per_node={world} train.py" if world > 1 else "python train.py"
+    here = os.environ.get("LOCAL_WORLD_SIZE", world)
+    start = f"torchrun --nproc_per_node={here} train.py" if world > 1 else "python train.py"
     return f"{start} {shlex.join([*kept, '--resume', 'auto'])}"
 
 

@@ -226,12 +226,14 @@ class EpochBatches(Sampler[list[Key]]):
     def __iter__(self) -> Iterator[list[Key]]:
         order = np.random.default_rng((self.seed, self.epoch, 0)).permutation(self.length).tolist()
         stride = self.batch_size * self.world
-        for start in range(self.start, self.samples_per_epoch, stride):
+        whole_steps = (self.samples_per_epoch - self.start) // self.samples_per_step
+        for start in range(self.start, self.start + whole_steps * self.samples_per_step, stride):
             first = start + self.rank * self.batch_size
             yield [(self.epoch, index) for index in order[first : first + self.batch_size]]
 
     def __len__(self) -> int:
-        return (self.samples_per_epoch - self.start) // (self.batch_size * self.world)
+        whole_steps = (self.samples_per_epoch - self.start) // self.samples_per_step
+        return whole_steps * self.samples_per_step // (self.batch_size * self.world)
 
 
 class TrainingBatches:

@@ -8,6 +8,7 @@ run that was broken off and started again, give the same bytes.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import multiprocessing
 import os
@@ -25,8 +26,8 @@ from datasets.scenes import LAYOUTS
 from datasets.synthesis import MadeScene, Photograph, find_photographs, make_scene
 from datasets.synthesis.photographs import read_photograph
 from datasets.synthesis.statistics import measure_folder, table
-from utils.cli import run
-from utils.io import InputError, write_hdr, write_ldr
+from utils.cli import positive, positive_number, run, whole
+from utils.io import InputError, writable_folder, write_hdr, write_ldr
 
 SMALLEST = 32  # pixels along a side
 
@@ -39,6 +40,7 @@ class Recipe:
     seed: int
     motion: float | None
     iso: float | None
+    photographs: str  # a digest of the list of files
 
     def facts(self, number: int) -> dict[str, object]:
         """What, with the photographs, a scene follows from."""
@@ -48,6 +50,7 @@ class Recipe:
             "seed": self.seed,
             "motion": self.motion,
             "given_iso": self.iso,
+            "photographs": self.photographs,
         }
 
 
@@ -56,17 +59,21 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m datasets.synthesise", description=__doc__.split("\n\n")[0])
     parser.add_argument("--hdri", type=Path, nargs="+", metavar="DIR", help="folders of .hdr and .exr photographs")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where the scene folders go")
-    parser.add_argument("--scenes", type=int, default=100, metavar="N", help="how many scenes, numbered from 0")
-    parser.add_argument("--numbers", type=int, nargs="+", metavar="I", help="make these numbers instead of 0..N-1")
+    parser.add_argument("--scenes", type=positive, default=100, metavar="N", help="how many scenes, numbered from 0")
+    parser.add_argument("--numbers", type=whole, nargs="+", metavar="I", help="make these numbers instead of 0..N-1")
     parser.add_argument("--size", type=parse_size, default=(256, 384), metavar="HxW", help="default 256x384")
-    parser.add_argument("--seed", type=int, default=443)
+    parser.add_argument("--seed", type=whole, default=443)
     parser.add_argument(
         "--only", nargs="+", default=[], metavar="NAME", help="use these photographs only (patterns too)"
     )
     parser.add_argument("--exclude", nargs="+", default=[], metavar="NAME", help="hold these out (patterns too)")
-    parser.add_argument("--motion", type=float, metavar="PIXELS", help="fastest object; default 60, at most width/10")
-    parser.add_argument("--iso", type=float, help="sensitivity of every scene; default: drawn from 100 to 1600")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes; default: one a core")
+    parser.add_argument(
+        "--motion", type=positive_number, metavar="PIXELS", help="fastest object; default 60, at most width/10"
+    )
+    parser.add_argument(
+        "--iso", type=positive_number, help="sensitivity of every scene; default: drawn from 100 to 1600"
+    )
+    parser.add_argument("--workers", type=positive, default=os.cpu_count() or 1, help="processes; default: one a core")
     parser.add_argument("--stats", type=Path, nargs="+", metavar="DIR", help="describe these folders of scenes instead")
     parser.add_argument("--layout", choices=[*LAYOUTS], default="kalantari", help="how --stats finds files in a scene")
     return parser
@@ -99,16 +106,20 @@ def write_scene(folder: Path, scene: MadeScene, facts: dict[str, object]) -> Non
     partial_folder.rename(folder)
 
 
-_photographs: list[Photograph] = []  # of one worker process, read once
+_paths: list[Path] = []  # of one worker process
+_photographs: list[Photograph] = []  # the same, read with the first scene
 
 
 def _start_worker(paths: list[Path]) -> None:
     cv2.setNumThreads(1)
-    _photographs[:] = [read_photograph(path) for path in paths]
+    _paths[:] = paths
+    _photographs.clear()
 
 
 def _make(recipe: Recipe, job: tuple[int, Path]) -> Path:
     number, folder = job
+    if not _photographs:  # here, so that an error reaches the user: a pool starts workers that fail anew for ever
+        _photographs[:] = [read_photograph(path) for path in _paths]
     rng = np.random.default_rng([recipe.seed, number])
     scene = make_scene(rng, _photographs, recipe.size, fastest=recipe.motion, iso=recipe.iso, number=number)
     write_scene(folder, scene, recipe.facts(number))
@@ -118,15 +129,31 @@ def _make(recipe: Recipe, job: tuple[int, Path]) -> Path:
 def synthesise(photographs: list[Path], out: Path, numbers: Iterable[int], recipe: Recipe, workers: int) -> list[Path]:
     """Make the scenes that are not there yet, with a progress bar; returns all folders asked for, in order.
 
-    Raises InputError where a scene of that name was made otherwise (another seed), or cannot be written.
+    Raises InputError where a scene of that number was made otherwise (another seed, other photographs), or cannot be
+    written.
     """
     folders = {number: out / scene_name(photographs, number) for number in numbers}
     jobs = [(number, folder) for number, folder in folders.items() if not _is_made(folder, recipe.facts(number))]
-    out.mkdir(parents=True, exist_ok=True)
+    writable_folder(out, "--out")
+    refuse_others(folders)
     made = _results(partial(_make, recipe), jobs, photographs, min(workers, len(jobs)))
     for _ in tqdm(made, total=len(folders), initial=len(folders) - len(jobs), unit="scene", desc=str(out)):
         pass
     return list(folders.values())
+
+
+def digest(photographs: list[Path]) -> str:
+    """A short name of a list of photographs, which changes with their names, order and sizes."""
+    listed = repr([(path.name, path.stat().st_size) for path in photographs])
+    return hashlib.sha256(listed.encode()).hexdigest()[:16]
+
+
+def refuse_others(folders: dict[int, Path]) -> None:
+    """Raise InputError where one of the numbers is there under another photograph's name."""
+    for path in next(iter(folders.values())).parent.iterdir() if folders else ():
+        number = path.name.rpartition("_")[2]
+        if number.isdigit() and path.is_dir() and path != folders.get(int(number), path):
+            raise InputError(f"{path}: scene {int(number)} of other photographs is there already; give another --out")
 
 
 def _is_made(folder: Path, expected: dict[str, object]) -> bool:
@@ -165,7 +192,7 @@ def main() -> None:
         parser.error("--hdri and --out are needed to make scenes (or --stats to describe some)")
     photographs = find_photographs(options.hdri, options.only, options.exclude)
     numbers = options.numbers or range(options.scenes)
-    recipe = Recipe(options.size, options.seed, options.motion, options.iso)
+    recipe = Recipe(options.size, options.seed, options.motion, options.iso, digest(photographs))
     folders = synthesise(photographs, options.out, numbers, recipe, options.workers)
     print(f"{len(folders)} scenes of {len(photographs)} photographs in {options.out}")
 

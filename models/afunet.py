@@ -43,7 +43,7 @@ class AFUNetConfig:
     drop_path: float = 0.1
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "without", tuple(sorted(self.without)))
+        object.__setattr__(self, "without", tuple(sorted(set(self.without))))
         if self.stages < 1:
             raise ValueError(f"stages must be 1 or more, not {self.stages}")
         if unknown := set(self.without) - set(PARTS):
@@ -73,12 +73,16 @@ class AFUNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         H, W = x.shape[-2:]
+        if min(H, W) < WINDOW:
+            raise ValueError(f"{H}x{W} pixels are fewer than a window of {WINDOW}x{WINDOW}")
         y = F.pad(x, (0, -W % WINDOW, 0, -H % WINDOW), mode="reflect").permute(0, 2, 3, 1).contiguous()
         f2, a1, y2, a3 = self.sfem(y)
         f_x = y2
         for stage in self.stages:
             f_x, a1, a3 = stage(f_x, a1, a3, y2, self.checkpointing and self.training)
-        hdr = torch.sigmoid(self.out(f_x + self.skip(f2)))
+        features = f_x + self.skip(f2)
+        with torch.autocast(x.device.type, enabled=False):  # a logit rounded to bfloat16 would limit PSNR-mu to 62 dB
+            hdr = torch.sigmoid(self.out(features.to(self.out.weight.dtype)))
         return hdr.permute(0, 3, 1, 2)[..., :H, :W]
 
 

@@ -19,8 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.afunet import AFM, CFM, SAM, SFM_BLOCKS, AFUNet, C, SwinBlock
-from models.layers import WindowSelfAttention
+from models.layers import WindowSelfAttention, biased_attention
 from models.windows import SHIFT, WINDOW, layout
+from utils.memory import available_bytes
 
 Rows = Callable[[int, int], Tensor]
 Sums = tuple[Tensor, Tensor, Tensor]
@@ -73,11 +74,9 @@ def reconstruct(
         out = torch.empty(B, 3, H, W, device=weight.device, dtype=weight.dtype)
     for b in range(B):
         rows = _padded_rows(x if callable(x) else _rows_of(x, b), H, W, weight)
-        image = _Image(model, rows, H, W, strip_rows, storage or weight.dtype, _Progress(progress, b, B))
-        for where, strip in image.run():
-            last = min(where.stop, H)
-            if where.start < last:
-                _write(out, b, slice(where.start, last), strip.permute(0, 3, 1, 2)[0, :, : last - where.start, :W])
+        strips = _Image(model, rows, H, W, strip_rows, storage or weight.dtype, _Progress(progress, b, B)).run()
+        _write_all(out, b, strips, H, W)
+        del strips  # and with it this image's maps, before the next one's are made
     return out
 
 
@@ -231,7 +230,7 @@ class _Image:
 
     def _strip_rows(self, asked: int | None) -> int:
         if asked is None and self.device.type == "cuda":
-            asked = int(0.5 * torch.cuda.mem_get_info(self.device)[0]) // (CUDA_BYTES * self.W)
+            asked = (available_bytes(self.device) or 0) // (2 * CUDA_BYTES * self.W)
         rows = CPU_PIXELS // self.W if asked is None else asked
         return max(WINDOW, rows // WINDOW * WINDOW)
 
@@ -263,7 +262,7 @@ class FoldedBlock:
             self.bias[height, width] = self.attn.bias(height, width)
         qkv = self.qkv(x).view(-1, height * width, 3, self.attn.heads, self.dim // self.attn.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=self.bias[height, width], scale=1.0)
+        out = biased_attention(q, k, v, self.bias[height, width], scale=1.0)
         return out.transpose(1, 2).reshape(-1, self.dim)
 
 
@@ -314,6 +313,13 @@ def with_halo(strips: Iterable[Tensor]) -> Iterator[tuple[slice, Tensor]]:
         start = stop
     assert held is not None
     yield slice(start, start + 1), torch.cat([held[:, -2:], held[:, -2:-1]], dim=1)
+
+
+def _write_all(out: Tensor | np.ndarray, b: int, strips: Iterator[tuple[slice, Tensor]], H: int, W: int) -> None:
+    for where, strip in strips:
+        last = min(where.stop, H)
+        if where.start < last:
+            _write(out, b, slice(where.start, last), strip.permute(0, 3, 1, 2)[0, :, : last - where.start, :W])
 
 
 def _write(out: Tensor | np.ndarray, b: int, where: slice, strip: Tensor) -> None:

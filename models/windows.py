@@ -25,8 +25,8 @@ LARGEST_GROUP = 65_535  # windows that the GPU kernels of fused attention take i
 
 
 def kept(build: F) -> F:
-    """Keep what ``build`` made for the last 64 sets of arguments; a compiled graph builds its own constants."""
-    made = lru_cache(maxsize=64)(torch.inference_mode(False)(build))  # usable in training, whoever asked first
+    """Keep what ``build`` made for the last 16 sets of arguments; a compiled graph builds its own constants."""
+    made = lru_cache(maxsize=16)(torch.inference_mode(False)(build))  # usable in training, whoever asked first
 
     @wraps(build)
     def call(*args: Any) -> Any:
@@ -68,7 +68,8 @@ def layout(
             number = piece.numel() // (h * w)
             groups += [Group(min(LARGEST_GROUP, number - i), h, w) for i in range(0, number, LARGEST_GROUP)]
     order = torch.cat(orders)
-    return Layout(order, torch.argsort(order), tuple(groups))
+    inverse = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=device))
+    return Layout(order, inverse, tuple(groups))
 
 
 def _bands(pixels: Tensor, dim: int, shift: bool) -> list[tuple[Tensor, int]]:

@@ -163,6 +163,20 @@ def test_stochastic_depth_drops_whole_samples_and_keeps_the_mean() -> None:
     assert out.mean() == pytest.approx(1.0, abs=0.02)
 
 
+def test_under_autocast_the_last_layer_is_not_rounded() -> None:
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        assert golden_model(1)(torch.rand(1, 18, 16, 16)).dtype == torch.float32
+
+
+def test_too_small_an_image_is_refused() -> None:
+    with pytest.raises(ValueError, match="7x16 pixels are fewer than a window"):
+        AFUNet(AFUNetConfig(stages=1))(torch.rand(1, 18, 7, 16))
+
+
+def test_a_part_left_out_twice_is_left_out_once() -> None:
+    assert AFUNetConfig(without=("sam", "sam")) == AFUNetConfig(without=("sam",))
+
+
 def test_half_precision_stays_finite_on_bright_maps() -> None:
     model = golden_model(2)
     x = torch.rand(1, 18, 64, 64) * torch.tensor([4.0, 1.0]).repeat_interleave(3).repeat(3)[:, None, None]

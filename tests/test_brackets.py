@@ -182,6 +182,14 @@ def test_an_epoch_too_short_for_a_step_is_refused() -> None:
         EpochBatches(5, 6, seed=1)
 
 
+def test_an_epoch_begun_with_other_steps_ends_on_a_whole_one() -> None:
+    ranks = [EpochBatches(12, 2, seed=1, rank=rank, world=2) for rank in range(2)]
+    for share in ranks:
+        share.go_to(1, 6)  # where a run with steps of two was stopped
+    assert [[len(batch) for batch in share] for share in ranks] == [[2], [2]]
+    assert [len(share) for share in ranks] == [1, 1]
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_batches_hold_the_networks_input(workers: int, scenes: list[Scene], tmp_path: Path) -> None:
     dataset = crops(brackets.readers(scenes, "disk", tmp_path))

@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from utils.engine import Plan, Trainer, Validation, mix
+from utils.engine import Plan, Trainer, Validation, check_resumable, mix
 from utils.io import InputError
 
 GOLDEN = Path(__file__).parent / "golden" / "metrics"
@@ -334,9 +334,24 @@ def test_ten_such_steps_in_a_row_end_the_run() -> None:
 
 
 def test_weights_alone_cannot_be_resumed() -> None:
-    trainer = make(Notes(), ToyBatches(4))
-    with pytest.raises(InputError, match="--init"):
-        trainer.restore({"state_dict": trainer.model.state_dict()})
+    check_resumable(make(Notes(), ToyBatches(4)).state(), "last.pth")
+    with pytest.raises(InputError, match=r"official\.pth: holds no optimizer.*--init"):
+        check_resumable({"state_dict": {}}, "official.pth")
+
+
+@pytest.mark.filterwarnings("ignore:for .*meta parameter")
+def test_a_run_goes_on_where_steps_are_counted_on_the_device() -> None:
+    """Begun on a CPU, resumed where Adam is fused: its step counts have to move to the parameters."""
+    begun = make(Notes(), ToyBatches(4), epochs=1)
+    begun.fit()
+    there = make(Notes(), ToyBatches(4), epochs=1)
+    there.model.to("meta")
+    there.optimizer = torch.optim.Adam(there.model.parameters())
+    there.optimizer.param_groups[0]["fused"] = True  # as on a GPU; the constructor refuses meta tensors
+    there.restore(begun.state())
+    assert there.optimizer.param_groups[0]["fused"] is True
+    kept = [value for state in there.optimizer.state.values() for value in state.values()]
+    assert kept and all(value.device.type == "meta" for value in kept)
 
 
 def test_speed_and_waiting_are_measured() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -77,6 +79,24 @@ def test_running_out_of_gpu_memory_falls_back_to_strips(monkeypatch: pytest.Monk
     assert ran == "strips" and torch.equal(y, x[:, :3])
     with pytest.raises(torch.cuda.OutOfMemoryError):
         predict(OutOfMemory(), x, 8, "whole")
+
+
+def test_strips_begin_when_the_failed_call_has_let_its_memory_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[weakref.ref[Tensor]] = []
+
+    class Full(Recorder):
+        def forward(self, x: Tensor) -> Tensor:
+            feature = x * 2
+            made.append(weakref.ref(feature))
+            raise torch.cuda.OutOfMemoryError("too large")
+
+    def strips(model: object, x: Tensor) -> Tensor:
+        assert made and made[0]() is None
+        return x[:, :3]
+
+    monkeypatch.setattr(inference, "choose_path", lambda device, path: "whole")
+    monkeypatch.setattr(inference, "reconstruct", strips)
+    assert predict(Full(), torch.rand(1, 18, 8, 8), 8, "auto")[1] == "strips"
 
 
 def test_an_output_that_is_not_finite_is_an_error() -> None:

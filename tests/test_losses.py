@@ -109,6 +109,15 @@ def test_bad_vgg_files_are_named(tmp_path: Path) -> None:
         training_loss("vgg", other)
 
 
+def test_a_damaged_file_in_the_cache_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    for content in (b"PK\x03\x04 cut off", b"<html>"):
+        (tmp_path / "checkpoints" / "vgg19-dcbb9e9d.pth").write_bytes(content)
+        with pytest.raises(InputError, match=r"vgg19-dcbb9e9d\.pth: damaged; delete it"):
+            training_loss("vgg")
+
+
 def test_without_network_both_ways_out_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def offline(*_: object, **__: object) -> None:
         raise URLError("no route")

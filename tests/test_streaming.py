@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from models import AFUNet, AFUNetConfig
+from models import AFUNet, AFUNetConfig, streaming
+from models.layers import biased_attention, padded_attention
 from models.streaming import FastLinear, reconstruct, with_halo
 from tests.reference_afunet import ReferenceAFUNet
 from tests.test_afunet import CASES, VARIANTS, golden_case, golden_model, variant_model
@@ -63,6 +66,29 @@ def test_a_batch_is_its_images() -> None:
     model = golden_model(1).double()
     x = random_input(3, 18, 20, 33)
     assert torch.equal(reconstruct(model, x), torch.cat([reconstruct(model, x[b : b + 1]) for b in range(3)]))
+
+
+def test_a_batch_holds_one_images_maps_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    alive: weakref.WeakSet[streaming._Image] = weakref.WeakSet()
+    most: list[int] = []
+    begin = streaming._Image.__init__
+
+    def counted(image: streaming._Image, *args: object) -> None:
+        alive.add(image)
+        most.append(len(alive))
+        begin(image, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(streaming._Image, "__init__", counted)
+    reconstruct(golden_model(1), random_input(3, 18, 16, 16, dtype=torch.float32))
+    assert most == [1, 1, 1]
+
+
+def test_attention_with_channels_added_is_the_same() -> None:
+    q, k, v = (random_input(5, 4, 64, 18) for _ in range(3))
+    bias = random_input(1, 4, 64, 64)
+    for scale in (1.0, 18**-0.5):
+        difference = padded_attention(q, k, v, bias, scale) - biased_attention(q, k, v, bias, scale)
+        assert difference.abs().max() < 1e-14
 
 
 def test_rows_may_come_from_a_memory_map_or_a_function_and_go_to_one(tmp_path) -> None:

@@ -301,7 +301,7 @@ def make(hdri: Path, out: Path, *more: str) -> subprocess.CompletedProcess[str]:
 
 def test_same_bytes_from_any_number_of_workers_and_after_a_break(hdri: Path, tmp_path: Path) -> None:
     paths = find_photographs([hdri], [], [])
-    recipe = synthesise.Recipe(SIZE, 7, None, None)
+    recipe = synthesise.Recipe(SIZE, 7, None, None, synthesise.digest(paths))
     synthesise.synthesise(paths, tmp_path / "one", range(4), recipe, 1)
     done = make(hdri, tmp_path / "two", "--scenes", "4", "--seed", "7", "--workers", "2")
     assert done.returncode == 0, done.stderr
@@ -318,7 +318,7 @@ def test_same_bytes_from_any_number_of_workers_and_after_a_break(hdri: Path, tmp
 
 
 def test_scene_folders_are_kalantaris(hdri: Path, tmp_path: Path) -> None:
-    recipe = synthesise.Recipe(SIZE, 7, 5.0, 200.0)
+    recipe = synthesise.Recipe(SIZE, 7, 5.0, 200.0, "street")
     (folder,) = synthesise.synthesise(find_photographs([hdri], ["street"], []), tmp_path / "out", [3], recipe, 1)
     assert sorted(path.name for path in folder.iterdir()) == [
         "HDRImg.hdr",
@@ -333,6 +333,38 @@ def test_scene_folders_are_kalantaris(hdri: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"street_0003: there already, with seed 7, not 8"):
         other = dataclasses.replace(recipe, seed=8)
         synthesise.synthesise(find_photographs([hdri], ["street"], []), tmp_path / "out", [3], other, 1)
+
+
+def test_another_set_of_photographs_is_another_set_of_scenes(hdri: Path, tmp_path: Path) -> None:
+    assert make(hdri, tmp_path / "out", "--scenes", "2", "--only", "hall", "room").returncode == 0
+    more = make(hdri, tmp_path / "out", "--scenes", "2", "--only", "hall", "room", "street")
+    assert more.returncode == 2 and "hall_0000: there already, with photographs" in more.stderr
+    other = make(hdri, tmp_path / "out", "--scenes", "2", "--only", "street")
+    assert other.returncode == 2 and "of other photographs is there already" in other.stderr
+    assert len(list((tmp_path / "out").iterdir())) == 2
+
+
+def test_a_damaged_photograph_ends_the_workers(hdri: Path, tmp_path: Path) -> None:
+    (tmp_path / "cut").mkdir()
+    (tmp_path / "cut" / "cut.hdr").write_bytes(next(hdri.glob("*.hdr")).read_bytes()[:400])
+    done = make(tmp_path / "cut", tmp_path / "out", "--scenes", "4", "--workers", "2")
+    assert done.returncode == 2 and "cut.hdr" in done.stderr.splitlines()[-1] and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "option",
+    [("--iso", "-100"), ("--iso", "0"), ("--motion", "nan"), ("--scenes", "0"), ("--seed", "-1"), ("--numbers", "-1")],
+)
+def test_impossible_figures_are_refused(option: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        synthesise.make_parser().parse_args(option)
+    assert caught.value.code == 2 and f"argument {option[0]}: '{option[1]}' is not" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_to(hdri: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = make(hdri, tmp_path / "file", "--scenes", "1")
+    assert done.returncode == 2 and done.stderr.startswith("error: --out")
 
 
 def test_only_and_exclude(hdri: Path) -> None:

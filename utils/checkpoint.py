@@ -147,9 +147,16 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def save_checkpoint(path: str | Path, content: Mapping[str, Any]) -> None:
-    """Write a checkpoint beside its place, flush it to disk, and rename: a crash leaves the old file or the new one."""
-    with atomic_path(path) as temporary:
-        torch.save(dict(content), temporary)
+    """Write a checkpoint beside its place, flush it to disk, and rename: a crash leaves the old file or the new one.
+
+    Raises InputError where the disk takes no file.
+    """
+    try:
+        with atomic_path(path) as temporary:
+            torch.save(dict(content), temporary)
+    except (OSError, RuntimeError) as error:  # torch's writer raises either
+        reason = getattr(error, "strerror", None) or "the disk may be full, or the folder missing or read-only"
+        raise InputError(f"{path}: cannot be written ({reason}); make room, or choose another place") from None
 
 
 def model_content(model: AFUNet) -> dict[str, Any]:
@@ -228,11 +235,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("target", type=Path, help="the file to write")
     args = parser.parse_args(argv)
     content = COMMANDS[args.command](args.source)
-    try:
-        save_checkpoint(args.target, content)
-    except (OSError, RuntimeError) as error:  # torch's writer raises either
-        reason = getattr(error, "strerror", None) or "the folder may be missing, read-only or full"
-        raise InputError(f"{args.target}: cannot be written ({reason}); choose another place") from None
+    save_checkpoint(args.target, content)
     print(f"{args.target}: {len(content['state_dict'])} keys")
     return 0
 

@@ -1,13 +1,18 @@
-"""What the scripts share: one line and exit code 2 for bad input, and the choice of a device."""
+"""What the scripts share: one line and exit code 2 for bad input, numbers within limits, and the choice of a device."""
 
 from __future__ import annotations
 
+import argparse
+import math
 import sys
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 
 from utils.io import InputError
+
+T = TypeVar("T")
 
 
 def run(main: Callable[[], int | None]) -> None:
@@ -29,4 +34,28 @@ def pick_device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise InputError("--device cuda: this torch finds no CUDA GPU; use --device cpu or auto")
-    return torch.device(name)
+    try:
+        return torch.device(name)
+    except RuntimeError:
+        raise InputError(f"--device {name}: no device; give auto, cpu or cuda") from None
+
+
+def checked(convert: Callable[[str], T], fits: Callable[[T], bool], meaning: str) -> Callable[[str], T]:
+    """A ``type`` for argparse: what ``convert`` makes of the text, where that ``fits``; else "... is not {meaning}"."""
+
+    def parse(text: str) -> T:
+        try:
+            value = convert(text)
+            if fits(value):
+                return value
+        except (ValueError, ArithmeticError):
+            pass
+        raise argparse.ArgumentTypeError(f"{text!r} is not {meaning}")
+
+    return parse
+
+
+positive = checked(int, lambda value: value >= 1, "a whole number from 1 on")
+whole = checked(int, lambda value: value >= 0, "a whole number from 0 on")
+positive_number = checked(float, lambda value: 0 < value < math.inf, "a finite number above 0")
+fraction = checked(float, lambda value: 0 <= value < 1, "a number from 0 to below 1")

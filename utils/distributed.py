@@ -56,6 +56,15 @@ def place() -> tuple[int, int]:
     return (dist.get_rank(), dist.get_world_size()) if in_a_group() else (0, 1)
 
 
+def same_everywhere(number: float) -> bool:
+    """Whether all processes have the same number."""
+    if not in_a_group():
+        return True
+    numbers: list[float] = [0.0] * dist.get_world_size()
+    dist.all_gather_object(numbers, number)
+    return len(set(numbers)) == 1
+
+
 def total(values: Tensor) -> Tensor:
     """The sum over all processes, the same on each; NaN and infinity of any process reach all."""
     if in_a_group():

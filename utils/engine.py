@@ -224,14 +224,13 @@ class Trainer:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from :meth:`state`. Raises InputError for a checkpoint that holds no training state."""
-        if missing := {"state_dict", "optimizer", "progress", "random"} - state.keys():
-            raise InputError(f"the checkpoint holds no {min(missing)}: it can start a run (--init), not resume one")
+        """Go on from :meth:`state`, which :func:`check_resumable` has accepted."""
         self.model.load_state_dict(state["state_dict"])
-        fused = [group.get("fused") for group in self.optimizer.param_groups]  # this device's way, not the file's
-        self.optimizer.load_state_dict(state["optimizer"])
-        for group, value in zip(self.optimizer.param_groups, fused, strict=True):
-            group["fused"] = value
+        saved, ours = state["optimizer"], self.optimizer.param_groups
+        groups = [  # this device's way of stepping, not the file's: it decides where the step counts are kept
+            {**group, "fused": own.get("fused")} for group, own in zip(saved["param_groups"], ours, strict=True)
+        ]
+        self.optimizer.load_state_dict({**saved, "param_groups": groups})
         self.progress = Progress(**state["progress"])
         torch.set_rng_state(state["random"]["torch"])
 
@@ -248,7 +247,7 @@ class Trainer:
         self.network.train()
         self.epoch_meter, self.meter = Meter(self.progress.sums), Meter()
         with closing(self.batches(epoch, self.progress.samples)) as stream, self._bar(epoch) as bar:
-            while self.progress.samples < self.batches.samples_per_epoch:
+            while self.progress.samples + self.batches.samples_per_step <= self.batches.samples_per_epoch:
                 stopping = self._step(stream)
                 bar.update(self.batches.samples_per_step)
                 bar.set_postfix({name: f"{value:.4f}" for name, value in self.meter.means().items()}, refresh=False)
@@ -383,6 +382,12 @@ class Trainer:
             self.log.picture("validation", self.progress.steps, prediction)
         figures = [metric(prediction, label) for metric in self.validation.metrics.values()]
         return torch.tensor(figures, dtype=torch.float64, device=self.device)
+
+
+def check_resumable(state: Mapping[str, Any], name: str) -> None:
+    """Raise InputError for a checkpoint that holds no training state; ``name`` is the file the message speaks of."""
+    if missing := {"state_dict", "optimizer", "progress", "random"} - state.keys():
+        raise InputError(f"{name}: holds no {min(missing)}: it can start a run (--init), not resume one")
 
 
 def mix(*numbers: int) -> int:

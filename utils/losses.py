@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import pickle
 import socket
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ from torch.nn import functional as F
 
 from utils.exposure import tonemap
 from utils.io import InputError
+
+DAMAGE = (EOFError, ValueError, pickle.UnpicklingError)  # what torch.load raises for a file of something else
 
 PERCEPTUAL_WEIGHT = 0.005
 VGG_ADDRESS = "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"  # torchvision's; its name ends in its hash
@@ -141,17 +144,20 @@ def vgg19_weights(path: str | Path | None = None) -> dict[str, Tensor]:
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         problem = "no such file"
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError):
+    except (OSError, RuntimeError, *DAMAGE):
         problem = "not a readable weight file"
     raise InputError(f"{path}: {problem}; --vgg_weights wants torchvision's {Path(VGG_ADDRESS).name}")
 
 
 def _download() -> dict[str, Tensor]:
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(VGG_ADDRESS).name
     try:
         with _timeout(DOWNLOAD_TIMEOUT):
             load = torch.hub.load_state_dict_from_url
             return load(VGG_ADDRESS, map_location="cpu", check_hash=True, weights_only=True)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, http.client.HTTPException, *DAMAGE) as error:
+        if cached.exists():
+            raise InputError(f"{cached}: damaged; delete it, and it is fetched anew") from None
         raise InputError(
             f"the VGG-19 loss needs {VGG_ADDRESS}, which cannot be fetched ({error}); fetch it elsewhere and give "
             "--vgg_weights FILE, or train without it: --recipe released (FFT loss)"

@@ -39,7 +39,8 @@ def bytes_needed(pixels: int, dtype: torch.dtype) -> int:
 def available_bytes(device: torch.device) -> int | None:
     """Free memory of a GPU, or of the machine without swapping; None where the system doesn't tell."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        kept_by_torch = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + kept_by_torch
     meminfo = Path("/proc/meminfo")
     if meminfo.exists():
         for line in meminfo.read_text(encoding="ascii").splitlines():

@@ -1,18 +1,13 @@
-"""Command-line options that the scripts share: numbers within limits, and the choice of a data set."""
+"""The command-line options by which the scripts choose a data set."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import math
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 from datasets.scenes import LAYOUTS, SAMPLES, Layout
 from utils.io import InputError
-
-T = TypeVar("T")
 
 DATA = Path("data")
 PATH_FLAGS = {  # each is a field of Layout
@@ -23,27 +18,6 @@ PATH_FLAGS = {  # each is a field of Layout
     "exposure_file_name": "file of exposures in a scene",
     "label_file_name": "ground truth in a scene",
 }
-
-
-def checked(convert: Callable[[str], T], fits: Callable[[T], bool], meaning: str) -> Callable[[str], T]:
-    """A ``type`` for argparse: what ``convert`` makes of the text, where that ``fits``; else "... is not {meaning}"."""
-
-    def parse(text: str) -> T:
-        try:
-            value = convert(text)
-            if fits(value):
-                return value
-        except (ValueError, ArithmeticError):
-            pass
-        raise argparse.ArgumentTypeError(f"{text!r} is not {meaning}")
-
-    return parse
-
-
-positive = checked(int, lambda value: value >= 1, "a whole number from 1 on")
-whole = checked(int, lambda value: value >= 0, "a whole number from 0 on")
-positive_number = checked(float, lambda value: 0 < value < math.inf, "a finite number above 0")
-fraction = checked(float, lambda value: 0 <= value < 1, "a number from 0 to below 1")
 
 
 def add_dataset_options(parser: argparse._ActionsContainer) -> None:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from datasets.scenes import LAYOUTS, find_scenes
 from datasets.synthesis.photographs import luminance
 from utils.exposure import to_ldr, to_linear
-from utils.io import ldr_to_float
+from utils.io import InputError, ldr_to_float
 
 CLIPPED = 0.99  # LDR value from which a pixel's largest channel counts as clipped
 MOVING = 2.0  # pixels a pixel's motion differs from the whole picture's to count as moving
@@ -108,6 +108,8 @@ def measure_folder(folder: Path, layout: str = "kalantari") -> list[SceneStatist
 
     Raises InputError for a folder without scenes, or a scene that cannot be read.
     """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; give one that holds scene folders")
     here = replace(LAYOUTS[layout], folder="", test_path="")
     return [measure(*scene.read()) for scene in tqdm(find_scenes(here, folder, "test"), unit="scene", leave=False)]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -12,7 +13,7 @@ from utils import cli
 from utils.hdrvdp2.display import ENCODINGS
 from utils.hdrvdp2.metric import Result
 from utils.hdrvdp2.protocols import PROTOCOLS, Protocol
-from utils.io import InputError, atomic_path, read_hdr
+from utils.io import InputError, atomic_path, read_hdr, writable_folder
 
 
 def arguments() -> argparse.Namespace:
@@ -36,8 +37,10 @@ def arguments() -> argparse.Namespace:
 def protocol_of(args: argparse.Namespace) -> Protocol:
     """The preset with what the user changed of it."""
     given = {"color_encoding": args.encoding, "viewing": args.ppd, "peak": args.peak}
-    changed = {name: value for name, value in given.items() if value is not None}
-    protocol = replace(PROTOCOLS[args.preset], rgbe=args.rgbe, **changed)
+    changed: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if args.rgbe:
+        changed["rgbe"] = True
+    protocol = replace(PROTOCOLS[args.preset], **changed)
     return replace(protocol, name=f"{protocol.name}, changed", source="custom") if changed else protocol
 
 
@@ -47,7 +50,8 @@ def write_map(path: Path, result: Result, title: str) -> None:
 
     assert result.P_map is not None and result.P_det is not None
     height, width = result.P_map.shape
-    figure = Figure(figsize=(8.0, 8.0 * height / width), dpi=150)
+    shape = min(max(height / width, 0.4), 2.5)  # of the picture; the map keeps its own within it
+    figure = Figure(figsize=(8.0, 8.0 * shape), dpi=150)
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0), xticks=[], yticks=[])
     shown = axes.imshow(result.P_map.cpu().numpy(), vmin=0.0, vmax=1.0, cmap="inferno")
     axes.set_title(f"{title}\nQ = {result.Q:.4f}, P_det = {result.P_det:.4f}")
@@ -61,6 +65,8 @@ def main() -> None:
     args = arguments()
     if args.map is not None and args.map.suffix.lower() != ".png":
         raise InputError(f"--map {args.map}: give a name that ends in .png")
+    if args.map is not None:
+        writable_folder(args.map.parent, "--map")
     device = cli.pick_device(args.device)
     images = [torch.from_numpy(read_hdr(path)).permute(2, 0, 1).to(device) for path in (args.test, args.reference)]
     protocol = protocol_of(args)
