@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from models import kernels
 from models.layers import MLP, Conv3x3, DropPath, WindowCrossAttention, WindowSelfAttention, depthwise
 from models.windows import WINDOW, layout, to_map, to_tokens
 
@@ -84,6 +85,12 @@ class AFUNet(nn.Module):
         with torch.autocast(x.device.type, enabled=False):  # a logit rounded to bfloat16 would limit PSNR-mu to 62 dB
             hdr = torch.sigmoid(self.out(features.to(self.out.weight.dtype)))
         return hdr.permute(0, 3, 1, 2)[..., :H, :W]
+
+    def use_kernels(self, on: bool) -> None:
+        """Whether inference on a GPU may run Swin blocks as fused kernels (it may, unless told otherwise)."""
+        for module in self.modules():
+            if isinstance(module, SwinBlock):
+                module.fused = on
 
 
 class SFEM(nn.Module):
@@ -195,6 +202,8 @@ class SFM(nn.Module):
 class SwinBlock(nn.Module):
     """Pre-norm window self-attention and MLP, both residual (Swin Transformer, figure 3b)."""
 
+    fused = True  # where that helps: see AFUNet.use_kernels
+
     def __init__(self, dim: int, shifted: bool, drop_path: float) -> None:
         super().__init__()
         self.shifted = shifted
@@ -205,6 +214,10 @@ class SwinBlock(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
+        return kernels.swin_block(self, x) if kernels.serve(self, x) else self.plain(x)
+
+    def plain(self, x: Tensor) -> Tensor:
+        """The block in plain torch."""
         B, H, W, _ = x.shape
         windows = layout(B, H, W, x.device, self.shifted, self.shifted)
         attended = self.attn(to_tokens(self.norm1(x), windows), windows)

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models import kernels
 from models.afunet import AFM, CFM, SAM, SFM_BLOCKS, AFUNet, C, SwinBlock
 from models.layers import WindowSelfAttention, biased_attention
 from models.windows import SHIFT, WINDOW, layout
@@ -170,6 +171,10 @@ class _Image:
 
     def swin(self, block: SwinBlock) -> None:
         """One Swin block, in place, a few windows at a time. A vertical shift is a shift of the strips."""
+        if kernels.serve(block, self.y):
+            kernels.swin_block(block, self.y[None], out=self.y[None])
+            self.progress.add(self.H, self.H * SFM_BLOCKS * len(self.model.stages))
+            return
         folded = FoldedBlock(block)
         step = CPU_TOKENS if self.device.type == "cpu" else self.strip * self.W
         for where in self.strips(SHIFT if block.shifted else 0):
