@@ -55,7 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise InputError(f"{'--ev' if args.ev else '--times'}: {len(exposures)} where at least three are meant")
     found, left_out = find_brackets(args.photographs, count=len(exposures) if exposures else None)
     say(*left_out)
-    job = Job(args, load_weights(args.pretrained_model, pick_device(args.device)), describe(args.pretrained_model))
+    model = load_weights(args.pretrained_model, pick_device(args.device))
+    model.use_kernels(args.kernels)
+    job = Job(args, model, describe(args.pretrained_model))
     names: set[str] = set()
     failed = 0
     for item in tqdm(found, "brackets", unit="bracket", disable=len(found) == 1 or None):
@@ -245,6 +247,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--compare", action="store_true", help="also write the picture that explains the result")
     add("--inference", choices=get_args(Inference), default="auto", help="strips: bounded memory, same numbers")
     add("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    add("--kernels", action=argparse.BooleanOptionalAction, default=True, help="fused kernels on GPUs that take them")
     args = parser.parse_args(argv)
     if args.half and args.format == "hdr":
         parser.error("--half is for EXR files; --format hdr writes none")

@@ -48,6 +48,7 @@ def main(argv: list[str] | None = None) -> int:
     with processes(device) as (rank, world):
         torch.backends.cudnn.allow_tf32 = False  # float32 means float32: TF32 moves the figures
         model = load_network(weights).to(device)
+        model.use_kernels(args.kernels)
         save_dir = writable_folder(args.save_dir or Path("results") / dataset, "--save_dir")
         save = partial(save_scene, save_dir, args.format, title(weights)) if args.save_results else no_save
         evaluation = Evaluation(model, device, args.patch_size, args.inference, choose_vdp(args), save)
@@ -74,6 +75,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("--patch_size", type=positive, default=128, help="images are padded to a multiple of it; 1 for no padding")
     add("--inference", choices=["auto", "whole", "strips"], default="auto", help="strips: bounded memory")
     add("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    add("--kernels", action=argparse.BooleanOptionalAction, default=True, help="fused kernels on GPUs that take them")
     add("--limit", type=positive, help="only the first N scenes")
     add("--check", action="store_true", help="read every scene, list all that is wrong, and stop")
     add("--save_dir", type=Path, help="default: results/<dataset>")

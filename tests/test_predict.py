@@ -143,6 +143,15 @@ def test_all_the_outputs(call, tmp_path):
     assert hdr == pytest.approx(exr, rel=0.02, abs=5e-3)
 
 
+def test_kernels_can_be_switched_off(call, tmp_path, monkeypatch):
+    answers = []
+    monkeypatch.setattr(AFUNet, "use_kernels", lambda model, on: answers.append(on))
+    paths = write_bracket(tmp_path / "in", size=(32, 48))
+    assert call(*paths, "--align", "none")[0] == 0
+    assert call(*paths, "--align", "none", "--no-kernels")[0] == 0
+    assert answers == [True, False]
+
+
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_every_tone_mapping_gives_a_picture(operator):
     hdr = np.linspace(1e-4, 1.0, 32 * 48 * 3, dtype=np.float32).reshape(32, 48, 3)

@@ -194,6 +194,16 @@ def test_bad_values_are_refused_by_the_parser(option: tuple[str, str], capsys: p
     assert f"argument {option[0]}: " in capsys.readouterr().err
 
 
+def test_kernels_can_be_switched_off(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers: list[bool] = []
+    monkeypatch.setattr(script.AFUNet, "use_kernels", lambda model, on: answers.append(on))
+    options: list[object] = ["--dataset", "kalantari", "--dataset_dir", SCENES, "--limit", 1, "--patch_size", 8]
+    options += ["--vdp", "none", "--no-save_results", "--save_dir", tmp_path, "--pretrained_model"]
+    assert run(*options, checkpoint) == 0
+    assert run(*options, checkpoint, "--no-kernels") == 0
+    assert answers == [True, False]
+
+
 def test_every_path_flag_is_a_field_of_the_layouts() -> None:
     args = script.parse_args([word for name in PATH_FLAGS for word in (f"--{name}", f"my_{name}")])
     dataset, layout, root = choose_dataset(args)
