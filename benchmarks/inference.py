@@ -6,12 +6,14 @@
 
 Variants take turns in one process, so that a machine whose speed drifts drifts for all of them; medians are printed,
 and ratios to the first variant. Memory is what a process of its own needs beyond the loaded model and its input. The
-floor is the network's arithmetic at the rate of one large float32 matrix product on the same machine.
+error is the largest difference from the network in float64. The floor is the network's arithmetic at the rate of one
+large float32 matrix product on the same machine.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import resource
 import statistics
@@ -34,12 +36,15 @@ from tests.reference_afunet import ReferenceAFUNet
 from utils.cli import pick_device, run
 
 FLOP_PER_PIXEL = 2.67e6  # linear layers 1.80, convolutions 0.44, window products 0.43
+EXACT_ROWS = 128  # rows of a strip in float64
 Variant = Callable[[Tensor], Any]
 
 
 def variants(model: AFUNet, device: torch.device) -> dict[str, Variant]:
     """Every way to run the network, by the name it has in the table. The first is the baseline."""
     rebuilt, cached = ReferenceAFUNet(model, "rebuilt"), ReferenceAFUNet(model, "cached")
+    fused = copy.deepcopy(model)
+    model.use_kernels(False)
     table: dict[str, Variant] = {
         "plain, masks rebuilt": rebuilt,
         "plain, masks kept": cached,
@@ -53,7 +58,14 @@ def variants(model: AFUNet, device: torch.device) -> dict[str, Variant]:
             "model(x), fp16": with_autocast(model, torch.float16),
             "model(x), bf16": with_autocast(model, torch.bfloat16),
             "model(x), compiled": torch.compile(model),
+            "compiled, tf32": with_tf32(torch.compile(model)),
             "compiled, fp16": with_autocast(torch.compile(model), torch.float16),
+            "kernels": fused,
+            "kernels, tf32": with_tf32(fused),
+            "kernels, fp16": with_autocast(fused, torch.float16),
+            "kernels, bf16": with_autocast(fused, torch.bfloat16),
+            "streaming, kernels": partial(reconstruct, fused),
+            "streaming, half storage, kernels": partial(reconstruct, fused, storage=torch.float16),
         }
     return table
 
@@ -104,6 +116,12 @@ def times(chosen: dict[str, Variant], x: Tensor, runs: int) -> dict[str, float]:
         for name, variant in chosen.items():
             taken[name].append(seconds(partial(variant, x), x.device))
     return {name: statistics.median(each[runs > 1 :]) for name, each in taken.items()}
+
+
+def errors(chosen: dict[str, Variant], x: Tensor, model: AFUNet) -> dict[str, float]:
+    """Each variant's largest difference from the network in float64."""
+    exact = reconstruct(copy.deepcopy(model).double(), x.double(), strip_rows=EXACT_ROWS)
+    return {name: float((variant(x) - exact).abs().max()) for name, variant in chosen.items()}
 
 
 def alone(name: str, size: tuple[int, int], device: torch.device) -> tuple[float, float]:
@@ -157,6 +175,7 @@ def table(size: tuple[int, int], model: AFUNet, device: torch.device, names: lis
     pixels = size[0] * size[1]
     floor = FLOP_PER_PIXEL * pixels / matmul_rate(device)
     taken = times(chosen, x, runs) if runs else {}
+    error = errors(chosen, x, model) if runs else {}
     del x
     separate = {name: alone(name, size, device) for name in chosen}
     taken = taken or {name: each[0] for name, each in separate.items()}
@@ -164,13 +183,13 @@ def table(size: tuple[int, int], model: AFUNet, device: torch.device, names: lis
     first = next(iter(taken.values()))
     first_memory = next(iter(memory.values()))
     print(f"\n{size[0]}x{size[1]}, {runs} runs, floor {floor:.3f} s\n")
-    print("| variant | s | times faster | Mpixel/s | share of floor | peak memory, MB | times less |")
-    print("|---|---|---|---|---|---|---|")
+    print("| variant | s | times faster | Mpixel/s | share of floor | peak memory, MB | times less | error |")
+    print("|---|---|---|---|---|---|---|---|")
     for name, t in taken.items():
         times_less = f"{first_memory / memory[name]:.1f}" if memory[name] > 0 else ""
         print(
             f"| {name} | {t:.3f} | {first / t:.2f} | {pixels / t / 1e6:.3f} | {floor / t:.0%} "
-            f"| {memory[name] / 1e6:.0f} | {times_less} |",
+            f"| {memory[name] / 1e6:.0f} | {times_less} | {f'{error[name]:.1e}' if error else ''} |",
             flush=True,
         )
 
@@ -180,7 +199,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     parser.add_argument("--sizes", nargs="+", default=["256x256", "512x512", "1024x1536"], help="HxW ...")
     parser.add_argument("--variants", nargs="+", help="the rows to measure; the first is the baseline")
-    parser.add_argument("--runs", type=int, default=5, help="0: only the run that measures memory")
+    parser.add_argument("--runs", type=int, default=5, help="0: only the run that measures memory, and no error")
     parser.add_argument("--threads", type=int, help="CPU threads; torch's own choice without it")
     parser.add_argument("--memory_of", help=argparse.SUPPRESS)
     return parser.parse_args(argv)
@@ -191,6 +210,7 @@ def main(argv: list[str] | None = None) -> int:
     device = pick_device(args.device)
     if args.threads:
         torch.set_num_threads(args.threads)
+    torch.backends.cudnn.allow_tf32 = False  # float32 means float32, but for the variants in TF32
     torch.manual_seed(0)
     model = AFUNet().to(device).eval()
     sizes = [(int(h), int(w)) for h, w in (size.split("x") for size in args.sizes)]
