@@ -78,7 +78,9 @@ def make_parser() -> argparse.ArgumentParser:
     add("--steps", type=int, default=20, help="of a round; the second half is timed")
     add("--rounds", type=int, default=3)
     add("--amp", action=argparse.BooleanOptionalAction, help="bfloat16 autocast (default: on a GPU)")
+    add("--tf32", action="store_true", help="float32 products in TF32, of every variant")
     add("--compile", action="store_true", help="also time torch.compile")
+    add("--cuda_graphs", action="store_true", help="also time torch.compile with CUDA graphs")
     add("--checkpointing", action="store_true", help="also time recomputation in the backward pass")
     add("--plain", action=argparse.BooleanOptionalAction, default=True, help="also time the plain network")
     add("--num_workers", type=int)
@@ -94,9 +96,13 @@ def make_variants(args: argparse.Namespace, device: torch.device) -> list[Varian
     networks: dict[str, Any] = dict(models)
     if args.checkpointing:
         models["recomputing"] = networks["recomputing"] = AFUNet(config, checkpointing=True).to(device)
-    if args.compile:
-        models["compiled"] = AFUNet(config).to(device)
-        networks["compiled"] = torch.compile(models["compiled"])
+    for name, asked, mode in (
+        ("compiled", args.compile, "default"),
+        ("CUDA graphs", args.cuda_graphs, "reduce-overhead"),
+    ):
+        if asked:
+            models[name] = AFUNet(config).to(device)
+            networks[name] = torch.compile(models[name], mode=mode)
     if args.plain:
         from tests.reference_afunet import ReferenceAFUNet
 
@@ -167,12 +173,14 @@ def main() -> int:
     args = make_parser().parse_args()
     device = pick_device(args.device)
     args.amp = device.type == "cuda" if args.amp is None else args.amp
+    torch.set_float32_matmul_precision("high" if args.tf32 else "highest")
+    torch.backends.cudnn.allow_tf32 = args.tf32
     torch.manual_seed(SEED)
     variants = make_variants(args, device)
     for number in range(args.rounds + 1):
         for variant in variants:
             variant.run_round(number)
-    precision = "bfloat16 autocast" if args.amp else "float32"
+    precision = "bfloat16 autocast" if args.amp else "TF32" if args.tf32 else "float32"
     print(
         f"{device_name(device)}, torch {torch.__version__}, {torch.get_num_threads()} thread(s), {precision}, "
         f"{args.stages} stages, {args.perceptual} loss, batch {args.batch_size}x{args.train_patch_size}x"
