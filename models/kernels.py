@@ -15,16 +15,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from models.layers import MLP, WindowSelfAttention
 from models.windows import SHIFT, WINDOW
-
-if TYPE_CHECKING:
-    from models.afunet import SwinBlock
 
 try:
     import triton
@@ -41,7 +38,22 @@ HIDDEN = 32  # hidden channels of the MLP at a time
 TRIED: dict[tuple[Any, ...], bool] = {}  # what ``works`` found
 
 
-def serve(block: SwinBlock, x: Tensor) -> bool:
+class Block(Protocol):
+    """What the kernels need of a Swin block."""
+
+    norm1: nn.LayerNorm
+    attn: WindowSelfAttention
+    norm2: nn.LayerNorm
+    mlp: MLP
+    shifted: bool
+    fused: bool
+    training: bool
+
+    def plain(self, x: Tensor) -> Tensor:
+        """The block in plain torch."""
+
+
+def serve(block: Block, x: Tensor) -> bool:
     """Whether ``swin_block`` should compute this block: inference on a GPU that can, and nobody switched it off."""
     if torch.compiler.is_compiling() or torch.is_grad_enabled() or block.training or not block.fused:
         return False
@@ -55,7 +67,7 @@ def suits(device: torch.device) -> bool:
     return bool(triton and torch.version.cuda) and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
-def works(block: SwinBlock, x: Tensor) -> bool:
+def works(block: Block, x: Tensor) -> bool:
     """Whether the kernels build and agree with plain torch in the precisions of this call, tried once for each."""
     key = (x.device, block.shifted, x.dtype, _dtype(x, block.attn.proj.weight), _precision())
     if key not in TRIED:
@@ -63,7 +75,7 @@ def works(block: SwinBlock, x: Tensor) -> bool:
     return TRIED[key]
 
 
-def _try(block: SwinBlock, ones: Tensor) -> bool:
+def _try(block: Block, ones: Tensor) -> bool:
     x = ones.float().cumsum(1).cumsum(2).cumsum(3).sin().to(ones.dtype)
     try:
         wanted, found = block.plain(x.to(block.attn.proj.weight.dtype)), swin_block(block, x)
@@ -91,7 +103,7 @@ def _tolerance(x: Tensor, weight: Tensor) -> float:
     return 0.02 if _precision() == "tf32" else 1e-4
 
 
-def swin_block(block: SwinBlock, x: Tensor, out: Tensor | None = None) -> Tensor:
+def swin_block(block: Block, x: Tensor, out: Tensor | None = None) -> Tensor:
     """What ``block(x)`` gives in eval mode, for a map (B, H, W, C); ``out`` may be x itself and is made if missing."""
     x = x.contiguous()
     out = torch.empty_like(x) if out is None else out
