@@ -22,7 +22,6 @@ from models import kernels
 from models.afunet import AFM, CFM, SAM, SFM_BLOCKS, AFUNet, C, SwinBlock
 from models.layers import WindowSelfAttention, biased_attention
 from models.windows import SHIFT, WINDOW, layout
-from utils.memory import available_bytes
 
 Rows = Callable[[int, int], Tensor]
 Sums = tuple[Tensor, Tensor, Tensor]
@@ -79,6 +78,12 @@ def reconstruct(
         _write_all(out, b, strips, H, W)
         del strips  # and with it this image's maps, before the next one's are made
     return out
+
+
+def free_gpu_bytes(device: torch.device) -> int:
+    """What torch can still give out of a GPU's memory: what is free there, and what it keeps for its next tensors."""
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + kept
 
 
 class _Progress:
@@ -235,7 +240,7 @@ class _Image:
 
     def _strip_rows(self, asked: int | None) -> int:
         if asked is None and self.device.type == "cuda":
-            asked = (available_bytes(self.device) or 0) // (2 * CUDA_BYTES * self.W)
+            asked = free_gpu_bytes(self.device) // (2 * CUDA_BYTES * self.W)
         rows = CPU_PIXELS // self.W if asked is None else asked
         return max(WINDOW, rows // WINDOW * WINDOW)
 

@@ -12,9 +12,9 @@ ROOT = Path(__file__).parents[1]
 ORDER = [  # a module imports only from rows above its own, or from its own package
     ["utils.io"],
     ["utils.exposure", "utils.cli", "utils.provenance", "utils.distributed"],
-    ["datasets", "utils.photographs", "utils.alignment", "utils.memory", "utils.published"],
+    ["datasets", "utils.photographs", "utils.alignment", "utils.published"],
     ["models", "utils.options", "utils.baselines"],
-    ["utils.checkpoint", "utils.losses", "utils.metrics", "utils.hdrvdp2", "utils.inference"],
+    ["utils.checkpoint", "utils.losses", "utils.metrics", "utils.hdrvdp2", "utils.inference", "utils.memory"],
     ["utils.report", "utils.engine", "utils.tracking", "utils.bracket"],
     ["utils.evaluation", "utils.bracket_search", "utils.preview"],
     ["train", "test", "predict", "hubconf", "benchmarks"],

@@ -24,6 +24,7 @@ from utils.io import InputError, atomic_path
 State = dict[str, Tensor]
 
 SHIPPED = Path(__file__).parents[1] / "pretrain_model" / "afunet_synthetic.pth"  # the weights that come with the code
+SHIPPED_FACTS = "pretrain_model/README.md"  # where it says what they are
 
 # Official name of a part -> ours; {t} is the stage. What follows is the same on both sides, the bias tables apart.
 PARTS = {

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from models.streaming import free_gpu_bytes
 from utils.io import InputError
 
 MAPS = 144  # numbers per pixel that stay in memory in strips (models.streaming)
@@ -39,8 +40,7 @@ def bytes_needed(pixels: int, dtype: torch.dtype) -> int:
 def available_bytes(device: torch.device) -> int | None:
     """Free memory of a GPU, or of the machine without swapping; None where the system doesn't tell."""
     if device.type == "cuda":
-        kept_by_torch = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return torch.cuda.mem_get_info(device)[0] + kept_by_torch
+        return free_gpu_bytes(device)
     meminfo = Path("/proc/meminfo")
     if meminfo.exists():
         for line in meminfo.read_text(encoding="ascii").splitlines():
