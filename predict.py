@@ -27,7 +27,7 @@ from models import AFUNet
 from utils.alignment import Mode, Motion
 from utils.bracket import Bracket, estimate_seconds, load_bracket, reconstruct
 from utils.bracket_search import Found, find_brackets
-from utils.checkpoint import SHIPPED, load_model
+from utils.checkpoint import SHIPPED, SHIPPED_FACTS, load_model
 from utils.cli import checked, pick_device, run
 from utils.inference import Path as Inference
 from utils.io import InputError, atomic_path, writable_folder, write_exr, write_hdr, write_png
@@ -55,6 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise InputError(f"{'--ev' if args.ev else '--times'}: {len(exposures)} where at least three are meant")
     found, left_out = find_brackets(args.photographs, count=len(exposures) if exposures else None)
     say(*left_out)
+    if args.pretrained_model == SHIPPED:
+        say(f"using the shipped weights, which were trained on made scenes only ({SHIPPED_FACTS})")
     model = load_weights(args.pretrained_model, pick_device(args.device))
     model.use_kernels(args.kernels)
     job = Job(args, model, describe(args.pretrained_model))

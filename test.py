@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from datasets.scenes import Layout, Scene, check_scenes, find_scenes
 from models import AFUNet
-from utils.checkpoint import SHIPPED, load_model
+from utils.checkpoint import SHIPPED, SHIPPED_FACTS, load_model
 from utils.cli import pick_device, positive, positive_number, run
 from utils.distributed import own_gpu, processes
 from utils.evaluation import Evaluation, Outcome, Reconstruction, gather
@@ -193,6 +193,10 @@ def notes(weights: Path | None, vdp: Protocol | None, outcomes: list[Outcome]) -
             "whatever they show, and says nothing beside published figures (24 to 27 pixels per degree)."
         )
     lines += [f"Inference: {WAYS[path]}." for path in sorted({outcome.path for outcome in outcomes if outcome.path})]
+    if weights == SHIPPED:
+        lines.append(
+            f"The shipped weights were trained on made scenes only ({SHIPPED_FACTS}): no result of the paper's."
+        )
     if weights is None:
         lines.append("The weights are UNTRAINED (no --pretrained_model): these figures say nothing about AFUNet.")
     return lines

@@ -94,11 +94,12 @@ def finish(axes: Axes, ends: list[float]) -> None:
     """What both halves have: thin lines where a part of the training ended, a grid, the unit below, a legend."""
     for end in ends[:-1]:
         axes.axvline(end, color="#6a7078", linewidth=0.8)
-    axes.set_xlim(left=0)
     axes.set_xlabel("training crops seen")
     axes.xaxis.set_major_formatter(matplotlib.ticker.StrMethodFormatter("{x:,.0f}"))
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
+    axes.margins(y=0.12)
+    axes.set_xlim(left=0)
+    axes.legend(framealpha=1, edgecolor="none")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -126,6 +126,7 @@ def test_shipped_weights_are_the_default(checkpoint: Path, tmp_path: Path, monke
     options = ("--dataset", "hu", "--dataset_dir", SCENES, "--vdp", "none", "--no-save_results", "--patch_size", 8)
     assert run(*options, "--save_dir", tmp_path) == 0
     assert metrics(tmp_path)["protocol"]["checkpoint"]["path"] == str(checkpoint)
+    assert "made scenes only (pretrain_model/README.md)" in (tmp_path / "metrics.md").read_text()
 
 
 def test_limit_and_path_flags(checkpoint: Path, tmp_path: Path) -> None:

@@ -270,7 +270,7 @@ def _in_strips(
     storage = choose_storage(next(model.parameters()).device, h * w)
     if storage == torch.float16:
         say(
-            "little memory: features are kept in half precision, which changes the result a little (near 90 dB PSNR-mu)"
+            "little memory: features are kept in half precision, which changes the result a little (near 80 dB PSNR-mu)"
         )
     y = reconstruct_in_strips(model, rows, size=(h, w), storage=storage, progress=progress)
     assert isinstance(y, torch.Tensor)

@@ -1,0 +1,30 @@
+"""The weights that come with the code: they load, are small, and do what their README says."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from datasets.scenes import LAYOUTS, find_scenes
+from utils.baselines import reference_only
+from utils.checkpoint import SHIPPED, load_model, read_checkpoint
+from utils.exposure import network_input
+from utils.inference import predict
+from utils.io import ldr_to_float
+from utils.metrics import METRICS
+
+
+def test_the_file_holds_weights_and_how_they_were_made() -> None:
+    assert SHIPPED.stat().st_size < 6_000_000
+    assert read_checkpoint(SHIPPED).keys() == {"state_dict", "config", "recipe", "epoch"}
+
+
+@pytest.mark.parametrize("name", ["courtyard_0033", "forest_0016", "interior_0023"])
+def test_a_sample_scene_comes_out_better_than_its_reference_frame(name: str) -> None:
+    scene = next(scene for scene in find_scenes(LAYOUTS["samples"], None, "test") if scene.name == name)
+    frames, ev, label = scene.read()
+    x = network_input(torch.from_numpy(ldr_to_float(frames)).permute(0, 3, 1, 2), torch.from_numpy(ev))
+    truth = torch.from_numpy(label).permute(2, 0, 1)
+    alone = torch.from_numpy(reference_only(frames, ev)).permute(2, 0, 1)
+    ours = predict(load_model(SHIPPED), x[None])[0][0]
+    assert METRICS["PSNR-mu"](ours, truth) > METRICS["PSNR-mu"](alone, truth) + 6
