@@ -194,9 +194,7 @@ def notes(weights: Path | None, vdp: Protocol | None, outcomes: list[Outcome]) -
         )
     lines += [f"Inference: {WAYS[path]}." for path in sorted({outcome.path for outcome in outcomes if outcome.path})]
     if weights == SHIPPED:
-        lines.append(
-            f"The shipped weights were trained on made scenes only ({SHIPPED_FACTS}): no result of the paper's."
-        )
+        lines.append(f"The shipped weights were trained on made scenes only ({SHIPPED_FACTS}): not the paper's result.")
     if weights is None:
         lines.append("The weights are UNTRAINED (no --pretrained_model): these figures say nothing about AFUNet.")
     return lines

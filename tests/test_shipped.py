@@ -19,12 +19,12 @@ def test_the_file_holds_weights_and_how_they_were_made() -> None:
     assert read_checkpoint(SHIPPED).keys() == {"state_dict", "config", "recipe", "epoch"}
 
 
-@pytest.mark.parametrize("name", ["courtyard_0033", "forest_0016", "interior_0023"])
-def test_a_sample_scene_comes_out_better_than_its_reference_frame(name: str) -> None:
+@pytest.mark.parametrize(("name", "gain"), [("courtyard_0033", 10.0), ("forest_0016", 10.0), ("interior_0023", 3.0)])
+def test_a_sample_scene_comes_out_better_than_its_reference_frame(name: str, gain: float) -> None:
     scene = next(scene for scene in find_scenes(LAYOUTS["samples"], None, "test") if scene.name == name)
     frames, ev, label = scene.read()
     x = network_input(torch.from_numpy(ldr_to_float(frames)).permute(0, 3, 1, 2), torch.from_numpy(ev))
     truth = torch.from_numpy(label).permute(2, 0, 1)
     alone = torch.from_numpy(reference_only(frames, ev)).permute(2, 0, 1)
     ours = predict(load_model(SHIPPED), x[None])[0][0]
-    assert METRICS["PSNR-mu"](ours, truth) > METRICS["PSNR-mu"](alone, truth) + 6
+    assert METRICS["PSNR-mu"](ours, truth) > METRICS["PSNR-mu"](alone, truth) + gain
