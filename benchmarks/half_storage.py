@@ -11,14 +11,13 @@ from pathlib import Path
 
 import torch
 
+from datasets.brackets import whole_scene
 from datasets.scenes import LAYOUTS, find_scenes
 from models import AFUNet
 from models.streaming import reconstruct
 from tests.golden_weights import golden_state_dict
 from utils.checkpoint import load_model, model_of
 from utils.cli import run
-from utils.exposure import network_input
-from utils.io import ldr_to_float
 from utils.metrics import METRICS
 
 
@@ -30,8 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     if not models:
         models["golden weights"] = model_of(golden_state_dict(), "golden weights").eval()
     for scene in find_scenes(LAYOUTS["samples"], None, "test"):
-        frames, ev, _ = scene.read()
-        x = network_input(torch.from_numpy(ldr_to_float(frames)).permute(0, 3, 1, 2), torch.from_numpy(ev))[None]
+        x, _ = whole_scene(scene.read, torch.device("cpu"))
         for name, model in models.items():
             exact, half = torch.as_tensor(reconstruct(model, x)), reconstruct(model, x, storage=torch.float16)
             print(f"{scene.name}  {name}  {METRICS['PSNR-mu'](torch.as_tensor(half)[0], exact[0]):.1f} dB")

@@ -226,14 +226,16 @@ class EpochBatches(Sampler[list[Key]]):
     def __iter__(self) -> Iterator[list[Key]]:
         order = np.random.default_rng((self.seed, self.epoch, 0)).permutation(self.length).tolist()
         stride = self.batch_size * self.world
-        whole_steps = (self.samples_per_epoch - self.start) // self.samples_per_step
-        for start in range(self.start, self.start + whole_steps * self.samples_per_step, stride):
+        for start in range(self.start, self.start + self._left(), stride):
             first = start + self.rank * self.batch_size
             yield [(self.epoch, index) for index in order[first : first + self.batch_size]]
 
     def __len__(self) -> int:
-        whole_steps = (self.samples_per_epoch - self.start) // self.samples_per_step
-        return whole_steps * self.samples_per_step // (self.batch_size * self.world)
+        return self._left() // (self.batch_size * self.world)
+
+    def _left(self) -> int:
+        """Samples of the whole steps that are left of the epoch, over all processes."""
+        return (self.samples_per_epoch - self.start) // self.samples_per_step * self.samples_per_step
 
 
 class TrainingBatches:

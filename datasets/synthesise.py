@@ -135,7 +135,7 @@ def synthesise(photographs: list[Path], out: Path, numbers: Iterable[int], recip
     folders = {number: out / scene_name(photographs, number) for number in numbers}
     jobs = [(number, folder) for number, folder in folders.items() if not _is_made(folder, recipe.facts(number))]
     writable_folder(out, "--out")
-    refuse_others(folders)
+    refuse_others(out, folders)
     made = _results(partial(_make, recipe), jobs, photographs, min(workers, len(jobs)))
     for _ in tqdm(made, total=len(folders), initial=len(folders) - len(jobs), unit="scene", desc=str(out)):
         pass
@@ -148,9 +148,9 @@ def digest(photographs: list[Path]) -> str:
     return hashlib.sha256(listed.encode()).hexdigest()[:16]
 
 
-def refuse_others(folders: dict[int, Path]) -> None:
+def refuse_others(out: Path, folders: dict[int, Path]) -> None:
     """Raise InputError where one of the numbers is there under another photograph's name."""
-    for path in next(iter(folders.values())).parent.iterdir() if folders else ():
+    for path in out.iterdir():
         number = path.name.rpartition("_")[2]
         if number.isdigit() and path.is_dir() and path != folders.get(int(number), path):
             raise InputError(f"{path}: scene {int(number)} of other photographs is there already; give another --out")

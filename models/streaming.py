@@ -74,9 +74,8 @@ def reconstruct(
         out = torch.empty(B, 3, H, W, device=weight.device, dtype=weight.dtype)
     for b in range(B):
         rows = _padded_rows(x if callable(x) else _rows_of(x, b), H, W, weight)
-        strips = _Image(model, rows, H, W, strip_rows, storage or weight.dtype, _Progress(progress, b, B)).run()
-        _write_all(out, b, strips, H, W)
-        del strips  # and with it this image's maps, before the next one's are made
+        # No name for the image, so that its maps are gone before the next one's are made
+        _write_all(out, b, _Image(model, rows, H, W, strip_rows, storage or weight.dtype, _Progress(progress, b, B)))
     return out
 
 
@@ -325,8 +324,9 @@ def with_halo(strips: Iterable[Tensor]) -> Iterator[tuple[slice, Tensor]]:
     yield slice(start, start + 1), torch.cat([held[:, -2:], held[:, -2:-1]], dim=1)
 
 
-def _write_all(out: Tensor | np.ndarray, b: int, strips: Iterator[tuple[slice, Tensor]], H: int, W: int) -> None:
-    for where, strip in strips:
+def _write_all(out: Tensor | np.ndarray, b: int, image: _Image) -> None:
+    H, W = out.shape[-2:]
+    for where, strip in image.run():
         last = min(where.stop, H)
         if where.start < last:
             _write(out, b, slice(where.start, last), strip.permute(0, 3, 1, 2)[0, :, : last - where.start, :W])

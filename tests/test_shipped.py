@@ -5,12 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from datasets.brackets import whole_scene
 from datasets.scenes import LAYOUTS, find_scenes
 from utils.baselines import reference_only
 from utils.checkpoint import SHIPPED, load_model, read_checkpoint
-from utils.exposure import network_input
 from utils.inference import predict
-from utils.io import ldr_to_float
 from utils.metrics import METRICS
 
 
@@ -22,9 +21,8 @@ def test_the_file_holds_weights_and_how_they_were_made() -> None:
 @pytest.mark.parametrize(("name", "gain"), [("courtyard_0033", 10.0), ("forest_0016", 10.0), ("interior_0023", 3.0)])
 def test_a_sample_scene_comes_out_better_than_its_reference_frame(name: str, gain: float) -> None:
     scene = next(scene for scene in find_scenes(LAYOUTS["samples"], None, "test") if scene.name == name)
-    frames, ev, label = scene.read()
-    x = network_input(torch.from_numpy(ldr_to_float(frames)).permute(0, 3, 1, 2), torch.from_numpy(ev))
-    truth = torch.from_numpy(label).permute(2, 0, 1)
+    frames, ev, _ = scene.read()
+    x, truth = whole_scene(scene.read, torch.device("cpu"))
     alone = torch.from_numpy(reference_only(frames, ev)).permute(2, 0, 1)
-    ours = predict(load_model(SHIPPED), x[None])[0][0]
+    ours = predict(load_model(SHIPPED), x)[0][0]
     assert METRICS["PSNR-mu"](ours, truth) > METRICS["PSNR-mu"](alone, truth) + gain
