@@ -25,6 +25,7 @@ def processes(device: torch.device) -> Iterator[tuple[int, int]]:
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
     try:
         yield dist.get_rank(), dist.get_world_size()
+        dist.barrier()  # nobody leaves while another still works: torn down early, gloo's threads can end a process
     finally:
         dist.destroy_process_group()
 
