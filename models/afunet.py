@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from models import kernels
-from models.layers import MLP, Conv3x3, DropPath, WindowCrossAttention, WindowSelfAttention, depthwise
+from models.layers import MLP, Conv3x3, DropPath, Linear, WindowCrossAttention, WindowSelfAttention, depthwise
 from models.windows import WINDOW, layout, to_map, to_tokens
 
 C = 24  # channels per frame
@@ -236,10 +236,10 @@ class CFM(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.temperature = nn.Parameter(torch.ones(CFM_HEADS))
-        self.q = nn.Linear(C, C, bias=False)
-        self.k = nn.Linear(C, C, bias=False)
-        self.v = nn.Linear(C, C, bias=False)
-        self.proj = nn.Linear(C, C, bias=False)
+        self.q = Linear(C, C, bias=False)
+        self.k = Linear(C, C, bias=False)
+        self.v = Linear(C, C, bias=False)
+        self.proj = Linear(C, C, bias=False)
         self.conv = depthwise(C)
 
     def forward(self, f_x: Tensor, f_w: Tensor) -> Tensor:

@@ -9,14 +9,43 @@ from torch import Tensor, nn
 
 from models.windows import WINDOW, Group, Layout, relative_position
 
+PARTS = 16  # torch hands a 1x1 convolution to oneDNN for certain from this batch size on
+WORTHWHILE = 1024  # rows from which a convolution's own overhead is paid back
+
+
+class Linear(nn.Linear):
+    """A linear layer on the last axis; on an x86 CPU, in float32, computed as a 1x1 convolution.
+
+    The sums are the same. But torch gives them to oneDNN instead of MKL, and forward and backward pass are about twice
+    as fast on a Zen 5 processor.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = x.numel() // x.shape[-1]
+        if rows % PARTS or rows < WORTHWHILE or not _is_faster_as_convolution(x):
+            return super().forward(x)
+        pixels = x.reshape(PARTS, rows // PARTS, 1, x.shape[-1]).permute(0, 3, 1, 2)  # channels-last, no copy
+        out = F.conv2d(pixels, self.weight[:, :, None, None], self.bias)
+        return out.permute(0, 2, 3, 1).reshape(*x.shape[:-1], -1)
+
+
+def _is_faster_as_convolution(x: Tensor) -> bool:
+    return (
+        x.device.type == "cpu"
+        and x.dtype == torch.float32
+        and not (torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"))
+        and torch.backends.mkldnn.is_available()
+        and torch.backends.cpu.get_cpu_capability().startswith("AVX")
+    )
+
 
 class MLP(nn.Module):
     """Linear, GELU, Linear on the last axis: the learned degradations, their inverse, and the MLP of a Swin block."""
 
     def __init__(self, dim: int, hidden: int, out: int) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(dim, hidden)
-        self.fc2 = nn.Linear(hidden, out)
+        self.fc1 = Linear(dim, hidden)
+        self.fc2 = Linear(hidden, out)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc2(F.gelu(self.fc1(x)))
@@ -67,12 +96,12 @@ class WindowAttention(nn.Module):
         super().__init__()
         self.heads = heads
         self.bias_table = nn.Parameter(torch.zeros((2 * WINDOW - 1) ** 2, heads))
-        self.proj = nn.Linear(dim, dim)
+        self.proj = Linear(dim, dim)
 
     def bias(self, height: int, width: int) -> Tensor:
         """(1, heads, N, N) for windows of N = height * width tokens."""
         index = relative_position(height, width, self.bias_table.device)
-        return self.bias_table.index_select(0, index).t().reshape(1, self.heads, height * width, height * width)
+        return self.bias_table.t().index_select(1, index).view(1, self.heads, height * width, height * width)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, windows: Layout) -> Tensor:
         """softmax(q k^T / sqrt(d) + bias) v inside every window, then the output projection: (tokens, C)."""
@@ -119,7 +148,7 @@ class WindowSelfAttention(WindowAttention):
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__(dim, heads)
-        self.qkv = nn.Linear(dim, 3 * dim)
+        self.qkv = Linear(dim, 3 * dim)
 
     def forward(self, x: Tensor, windows: Layout) -> Tensor:
         q, k, v = self.qkv(x).chunk(3, dim=-1)
@@ -131,8 +160,8 @@ class WindowCrossAttention(WindowAttention):
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__(dim, heads)
-        self.q = nn.Linear(dim, dim)
-        self.kv = nn.Linear(dim, 2 * dim)
+        self.q = Linear(dim, dim)
+        self.kv = Linear(dim, 2 * dim)
 
     def forward(self, x: Tensor, context: Tensor, windows: Layout) -> Tensor:
         k, v = self.kv(context).chunk(2, dim=-1)
