@@ -34,6 +34,7 @@ from utils.engine import Plan, Trainer, Validation, check_resumable
 from utils.inference import predict
 from utils.io import InputError
 from utils.losses import training_loss
+from utils.memory import keep_freed_memory
 from utils.metrics import METRICS
 from utils.options import add_dataset_options, choose_dataset
 from utils.provenance import device_name, git_revision, versions
@@ -159,13 +160,15 @@ seed = checked(int, lambda value: 0 <= value < 2**63, "a whole number from 0 to 
 
 
 def fit_to(device: torch.device, args: argparse.Namespace) -> None:
-    """Fill in the flags whose default depends on the device, and set up cuDNN."""
+    """Fill in the flags whose default depends on the device, and set up cuDNN and the CPU's memory."""
     if args.amp is None:
         args.amp = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     if args.num_workers is None:
         args.num_workers = brackets.default_workers(device)
     torch.backends.cudnn.allow_tf32 = False  # without autocast, float32 means float32
     torch.backends.cudnn.benchmark = True  # all crops have one size
+    if device.type == "cpu":
+        keep_freed_memory()
 
 
 def choose_scenes(args: argparse.Namespace) -> tuple[list[Scene], list[Scene]]:

@@ -1,8 +1,10 @@
-"""How much memory there is, and how the maps of a large image are kept in it."""
+"""How much memory there is, how the maps of a large image are kept in it, and what becomes of it when it is freed."""
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 from pathlib import Path
 
 import torch
@@ -13,6 +15,7 @@ from utils.io import InputError
 MAPS = 144  # numbers per pixel that stay in memory in strips (models.streaming)
 BESIDES = 40  # bytes per pixel of the result and of what is passed around
 RESERVE = 500_000_000  # bytes for everything that doesn't grow with the image
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # options of mallopt(3)
 
 
 def choose_storage(device: torch.device, pixels: int) -> torch.dtype:
@@ -49,3 +52,14 @@ def available_bytes(device: torch.device) -> int | None:
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:  # macOS tells only what is built in
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return None
+
+
+def keep_freed_memory() -> None:
+    """Keep what is freed for what is asked for next; without glibc nothing changes.
+
+    A training step on the CPU asks for gigabytes in large pieces and frees them all. glibc gives such pieces back to
+    the system, which clears every page anew for the next step: a tenth of the step's time on two Zen 5 cores.
+    """
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        libc.mallopt(M_MMAP_MAX, 0)
+        libc.mallopt(M_TRIM_THRESHOLD, -1)
