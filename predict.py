@@ -88,10 +88,7 @@ def process(job: Job, item: Found, names: set[str]) -> None:
     started = time.perf_counter()
     with Bar() as bar:
         hdr = reconstruct(job.model, bracket.frames, bracket.ev, inference=args.inference, progress=bar.show, say=say)
-    try:
-        write_results(job, bracket, name, hdr, time.perf_counter() - started)
-    except OSError as error:
-        raise InputError(f"--save_dir {args.save_dir}: cannot be written to ({error.strerror})") from None
+    write_results(job, bracket, name, hdr, time.perf_counter() - started)
 
 
 def write_results(job: Job, bracket: Bracket, name: str, hdr: np.ndarray, seconds: float) -> None:

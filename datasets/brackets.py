@@ -132,11 +132,10 @@ def _write_cached(path: Path, bracket: Bracket) -> None:
     try:
         with atomic_path(path) as temporary:
             np.save(temporary, record)
-    except OSError as error:
+    except InputError as error:
         size = f"{record.nbytes / 2**20:.0f} MiB a scene"
         raise InputError(
-            f"{path.parent}: the cache, {size}, cannot be written ({error.strerror or error}); "
-            "choose another folder with --cache_dir, or do without it: --cache_choice none"
+            f"{error}: --cache_dir; or do without the cache, which takes {size}: --cache_choice none"
         ) from None
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from models import AFUNet, AFUNetConfig
 from models.windows import SHIFT, WINDOW, relative_position
 from utils.cli import run
-from utils.io import InputError, atomic_path
+from utils.io import ELSEWHERE, InputError, atomic_path
 
 State = dict[str, Tensor]
 
@@ -155,9 +155,8 @@ def save_checkpoint(path: str | Path, content: Mapping[str, Any]) -> None:
     try:
         with atomic_path(path) as temporary:
             torch.save(dict(content), temporary)
-    except (OSError, RuntimeError) as error:  # torch's writer raises either
-        reason = getattr(error, "strerror", None) or "the disk may be full, or the folder missing or read-only"
-        raise InputError(f"{path}: cannot be written ({reason}); make room, or choose another place") from None
+    except RuntimeError:  # what torch's writer makes of most errors of the disk
+        raise InputError(f"{path}: cannot be written (the disk may be full, or read-only); {ELSEWHERE}") from None
 
 
 def model_content(model: AFUNet) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import cv2
@@ -17,6 +17,7 @@ import imageio.v3 as imageio
 import numpy as np
 
 LDR_SCALE = 2**16  # as released: a 16-bit frame is divided by 2^16, not by 65535
+ELSEWHERE = "make room, or choose another place"
 DEFLATE = 8  # TIFF's number for it; OpenCV's default, LZW, makes noisy 16-bit frames larger than they are
 
 
@@ -28,18 +29,22 @@ class InputError(Exception):
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """A temporary path beside ``path``: flushed and renamed to it when the block succeeds, removed when it fails.
 
-    The temporary name keeps the suffix, because writers choose the format by it.
+    The temporary name keeps the suffix, because writers choose the format by it. Raises InputError where the disk does
+    not take the file.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror or error}); {ELSEWHERE}") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def writable_folder(path: Path, option: str) -> Path:
