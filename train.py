@@ -289,7 +289,8 @@ def compare(path: Path, content: dict[str, Any], facts: dict[str, Any], log: Run
 def announce(args: argparse.Namespace, trainer: Trainer, log: RunLog, scenes: int, held_out: int) -> None:
     """The first lines of the log: what is trained, on what, how, and how the best checkpoint is chosen."""
     where = device_name(trainer.device)
-    log.facts({**trainer.facts, "device": where, "versions": versions(), "revision": git_revision()})
+    machine = {"device": where, "versions": versions(), "revision": git_revision()}
+    log.facts({**trainer.facts, "step": trainer.progress.steps, **machine})
     parameters = sum(p.numel() for p in trainer.model.parameters())
     log.say(f"AFUNet, {parameters:,} parameters, on {where} x {trainer.world}; {scenes} training scenes")
     loss = "VGG-19" if args.perceptual == "vgg" else "FFT"

@@ -1,6 +1,6 @@
 """Draw a training run: ``python -m benchmarks.learning_curve runs/kalantari --out curve.png``.
 
-Several folders are the parts of one training, in their order: each began with the weights of the one before (--init).
+Several folders are the parts of one training, in their order: each went on from the one before (--init or --resume).
 Left the loss term l1_mu, averaged over the steps between two records and over an epoch; right PSNR-mu on the validation
 scenes, beside the baselines given by ``--baseline NAME VALUE``.
 """
@@ -38,11 +38,11 @@ def read_curves(folders: list[Path]) -> Curves:
     curves, before = Curves(), 0.0
     for folder in folders:
         records = read_log(folder / "log.jsonl")
-        batch = samples_per_step(records, folder)
+        batch, begun = start_of(records, folder)
         for record in records:
             if record["kind"] not in ("train", "epoch"):
                 continue
-            crops = before + batch * record["step"]
+            crops = before + batch * (record["step"] - begun)
             points = curves.steps if record["kind"] == "train" else curves.epochs
             points.append((crops, record["l1_mu"]))
             if SCORE in record:
@@ -63,12 +63,13 @@ def read_log(path: Path) -> list[dict]:
         raise InputError(f"{path}: not the log of a training ({error})") from None
 
 
-def samples_per_step(records: list[dict], folder: Path) -> int:
-    recipes = [record["recipe"] for record in records if record["kind"] == "start"]
-    if not recipes:
+def start_of(records: list[dict], folder: Path) -> tuple[int, int]:
+    """Crops of a step, and the steps that were done elsewhere before."""
+    starts = [record for record in records if record["kind"] == "start"]
+    if not starts:
         raise InputError(f"{folder}/log.jsonl: does not say how the run was started")
-    recipe = recipes[-1]
-    return recipe["batch_size"] * recipe["processes"] * recipe["accumulate"]
+    recipe = starts[-1]["recipe"]
+    return recipe["batch_size"] * recipe["processes"] * recipe["accumulate"], starts[0].get("step", 0)
 
 
 def draw(curves: Curves, baselines: dict[str, float]) -> Figure:

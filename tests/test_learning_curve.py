@@ -14,15 +14,15 @@ from utils.io import InputError
 
 @pytest.fixture
 def runs(tmp_path: Path) -> list[Path]:
-    """Two parts of one training: 2 x 3 crops a step, then 1."""
-    for name, batch, processes in (("first", 3, 2), ("second", 1, 1)):
+    """Two parts of one training: 2 x 3 crops a step, then 1; the second goes on counting steps from 10."""
+    for name, batch, processes, begun in (("first", 3, 2, 0), ("second", 1, 1, 10)):
         recipe = {"batch_size": batch, "processes": processes, "accumulate": 1}
         lines = [
-            {"kind": "start", "recipe": recipe},
+            {"kind": "start", "recipe": recipe, "step": begun},
             {"kind": "note", "text": "a line for people"},
-            {"kind": "train", "step": 10, "l1_mu": 0.5},
-            {"kind": "epoch", "step": 20, "epoch": 1, "l1_mu": 0.4, "PSNR-mu": 30.0},
-            {"kind": "epoch", "step": 40, "epoch": 2, "l1_mu": 0.2},
+            {"kind": "train", "step": begun + 10, "l1_mu": 0.5},
+            {"kind": "epoch", "step": begun + 20, "epoch": 1, "l1_mu": 0.4, "PSNR-mu": 30.0},
+            {"kind": "epoch", "step": begun + 40, "epoch": 2, "l1_mu": 0.2},
         ]
         (tmp_path / name).mkdir()
         (tmp_path / name / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))

@@ -241,6 +241,7 @@ def test_another_network_is_refused_and_other_flags_are_named(
     said = capsys.readouterr().out
     assert "note: lr is now 0.0001, last.pth was made with 0.0005" in said
     assert read_checkpoint(tmp_path / "ckpt" / "last.pth")["epoch"] == 3
+    assert lines(tmp_path, "start")[0]["step"] == lines(unbroken, "train")[-1]["step"]
 
 
 def test_fine_tuning_starts_from_official_weights(arguments: list[str], tmp_path: Path) -> None:
