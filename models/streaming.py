@@ -53,7 +53,7 @@ def reconstruct(
         out: where to write the result, (B, 3, H, W); a memory map serves. Made where it is missing.
         strip_rows: rows of a strip, rounded to a multiple of 8; chosen from the cache (CPU) or the free memory (CUDA).
         storage: dtype of the maps kept between sweeps; torch.float16 halves the memory and changes the result a little
-            (77 to 80 dB PSNR-mu on the sample scenes, benchmarks/half_storage.py).
+            (78 to 81 dB PSNR-mu on the sample scenes, benchmarks/half_storage.py).
         progress: called with (done, total) after every strip of the longest sweeps.
 
     Returns:
