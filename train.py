@@ -55,32 +55,37 @@ def main(argv: list[str] | None = None) -> int:
     device = own_gpu(pick_device(args.device))
     fit_to(device, args)
     with processes(device) as (rank, world):
-        scenes, held_out = choose_scenes(args)
-        checkpoints = Checkpoints(args.logdir / "ckpt")
-        refuse_to_overwrite(args, checkpoints)
-        with first_goes_ahead():
-            criterion = training_loss(args.perceptual, args.vgg_weights).to(device)
-        batches = make_batches(args, scenes, device, rank, world)
-        model = make_model(args, device, resumed=bool(args.resume and checkpoints.files()))
-        log = RunLog(args.logdir if rank == 0 else None, tensorboard=args.tensorboard)
-        trainer = Trainer(
-            model,
-            criterion,
-            make_optimizer(args, model),
-            batches,
-            make_plan(args),
-            log,
-            checkpoints.save,
-            network=wrap(args, model, world),
-            validation=make_validation(held_out, device),
-            facts={"config": asdict(model.config), "recipe": recipe(args, world, len(scenes))},
-        )
-        resume(args, trainer, checkpoints, log)
-        announce(args, trainer, log, len(scenes), len(held_out))
-        finished = trainer.fit()
-        take_leave(trainer, log, finished, command(argv, world))
-        log.close()
+        train(args, device, rank, world, again=command(argv, world))
     return 0
+
+
+def train(args: argparse.Namespace, device: torch.device, rank: int, world: int, again: str) -> None:
+    """One process's part of the run; ``again`` is the command that resumes it."""
+    scenes, held_out = choose_scenes(args)
+    checkpoints = Checkpoints(args.logdir / "ckpt")
+    refuse_to_overwrite(args, checkpoints)
+    with first_goes_ahead():
+        criterion = training_loss(args.perceptual, args.vgg_weights).to(device)
+    batches = make_batches(args, scenes, device, rank, world)
+    model = make_model(args, device, resumed=bool(args.resume and checkpoints.files()))
+    log = RunLog(args.logdir if rank == 0 else None, tensorboard=args.tensorboard)
+    trainer = Trainer(
+        model,
+        criterion,
+        make_optimizer(args, model),
+        batches,
+        make_plan(args),
+        log,
+        checkpoints.save,
+        network=wrap(args, model, world),
+        validation=make_validation(held_out, device),
+        facts={"config": asdict(model.config), "recipe": recipe(args, world, len(scenes))},
+    )
+    resume(args, trainer, checkpoints, log)
+    announce(args, trainer, log, len(scenes), len(held_out))
+    finished = trainer.fit()
+    take_leave(trainer, log, finished, again)
+    log.close()
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:

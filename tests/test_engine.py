@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
+from utils.distributed import processes
 from utils.engine import Plan, Trainer, Validation, check_resumable, mix
 from utils.io import InputError
 
@@ -363,10 +363,16 @@ def test_speed_and_waiting_are_measured() -> None:
     assert second["waiting"] >= 3 * 0.02 * second["images_per_s"] / 12 * 0.99
 
 
-def share(rank: int, port: int, folder: str) -> None:
-    """One of two processes: two ordinary epochs; in the second, rank 1 meets a NaN and is asked to stop later."""
+def join(rank: int, port: int, folder: str) -> None:
+    """One of two processes, as torchrun would start it."""
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    with processes(torch.device("cpu")):
+        share(rank, folder)
+
+
+def share(rank: int, folder: str) -> None:
+    """Two ordinary epochs; in the second, rank 1 meets a NaN and is asked to stop later."""
     notes, batches = Notes(), ToyBatches(3, rank=rank, world=2)
     trainer = make(notes, batches, dropout=0.0, sgd=True, wrap=True, epochs=2)
     trainer.fit()
@@ -376,7 +382,6 @@ def share(rank: int, port: int, folder: str) -> None:
     broken = make(Notes(), batches, dropout=0.0, sgd=True, wrap=True, epochs=2)
     found |= {"finished": broken.fit(), "samples": broken.progress.samples, "skipped": broken.progress.skipped}
     torch.save(found | {"broken": weights(broken)}, Path(folder) / f"{rank}.pth")
-    dist.destroy_process_group()
 
 
 def test_a_compiled_network_trains_the_model() -> None:
@@ -389,7 +394,7 @@ def test_a_compiled_network_trains_the_model() -> None:
 
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
     port = 20000 + os.getpid() % 20000
-    torch.multiprocessing.spawn(share, (port, str(tmp_path)), nprocs=2)
+    torch.multiprocessing.spawn(join, (port, str(tmp_path)), nprocs=2)
     ranks = [torch.load(tmp_path / f"{rank}.pth") for rank in range(2)]
     alone = make(Notes(), ToyBatches(6), dropout=0.0, sgd=True, epochs=2)
     alone.fit()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,11 @@ TIMEOUT = timedelta(hours=2)  # one process may still be decoding a data set whi
 
 @contextmanager
 def processes(device: torch.device) -> Iterator[tuple[int, int]]:
-    """(rank, number of processes): joins the group under torchrun (NCCL on GPUs, gloo on CPUs), (0, 1) otherwise."""
+    """(rank, number of processes): joins the group under torchrun (NCCL on GPUs, gloo on CPUs), (0, 1) otherwise.
+
+    The block must leave nothing behind that holds the group, as a DistributedDataParallel does: gloo's threads would
+    outlive the interpreter, which aborts the process.
+    """
     if "WORLD_SIZE" not in os.environ:
         yield 0, 1
         return
@@ -25,8 +30,9 @@ def processes(device: torch.device) -> Iterator[tuple[int, int]]:
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
     try:
         yield dist.get_rank(), dist.get_world_size()
-        dist.barrier()  # nobody leaves while another still works: torn down early, gloo's threads can end a process
+        dist.barrier()  # the first process keeps the group's store: nobody leaves before all are done
     finally:
+        gc.collect()  # DistributedDataParallel refers to itself
         dist.destroy_process_group()
 
 
