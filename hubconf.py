@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from models import AFUNet
 
-dependencies = ["torch", "numpy", "cv2", "einops", "imageio"]
+dependencies = ["torch", "numpy", "einops"]
+HERE = Path(__file__).parent
+PACKAGES = ("models", "utils")  # ours, by names that a caller's own packages may have too
 
 
 def afunet(weights: str | Path | None = None, device: str = "cpu", **config: object) -> AFUNet:
@@ -20,11 +26,30 @@ def afunet(weights: str | Path | None = None, device: str = "cpu", **config: obj
         config: fields of :class:`models.AFUNetConfig`, for an untrained network.
 
     Raises:
-        utils.io.InputError: the file is no checkpoint of AFUNet.
+        utils.files.InputError: the file is no checkpoint of AFUNet.
     """
-    from models import AFUNet, AFUNetConfig  # here, so that torch.hub names a missing package first
-    from utils.checkpoint import load_model
-
+    with our_packages():
+        models: Any = importlib.import_module("models")
+        checkpoint: Any = importlib.import_module("utils.checkpoint")
     if weights is None:
-        return AFUNet(AFUNetConfig(**config)).to(device).eval()  # type: ignore[arg-type]
-    return load_model(weights, device)
+        return models.AFUNet(models.AFUNetConfig(**config)).to(device).eval()
+    return checkpoint.load_model(weights, device)
+
+
+@contextmanager
+def our_packages() -> Iterator[None]:
+    """Within the block ``models`` and ``utils`` are ours; after it they are again what they were to the caller."""
+    theirs = {name: module for name, module in sys.modules.items() if name.partition(".")[0] in PACKAGES}
+    if all(Path(getattr(module, "__file__", None) or "").is_relative_to(HERE) for module in theirs.values()):
+        theirs = {}
+    for name in theirs:
+        del sys.modules[name]
+    sys.path.insert(0, str(HERE))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(HERE))
+        if theirs:
+            for name in [name for name in sys.modules if name.partition(".")[0] in PACKAGES]:
+                del sys.modules[name]
+            sys.modules.update(theirs)

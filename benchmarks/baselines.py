@@ -19,12 +19,11 @@ from datasets.scenes import LAYOUTS, Scene, find_scenes
 from utils.baselines import BASELINES, Baseline
 from utils.checkpoint import load_model
 from utils.cli import pick_device, run
+from utils.evaluation.metrics import METRICS
+from utils.evaluation.tables import DECIMALS, VDP, markdown_table
 from utils.exposure import network_input
 from utils.hdrvdp2 import PROTOCOLS
 from utils.inference import predict
-from utils.io import ldr_to_float
-from utils.metrics import METRICS
-from utils.report import DECIMALS, VDP, markdown_table
 
 FIGURES = {**METRICS, VDP: PROTOCOLS["sctnet"].score}
 
@@ -46,8 +45,7 @@ def network(path: Path, device: torch.device) -> Baseline:
     model = load_model(path, device)
 
     def reconstruct(frames: np.ndarray, ev: np.ndarray) -> np.ndarray:
-        ldr = torch.from_numpy(ldr_to_float(frames)).permute(0, 3, 1, 2)
-        y, _ = predict(model, network_input(ldr, torch.from_numpy(ev))[None].to(device))
+        y, _ = predict(model, network_input(frames, ev)[None].to(device))
         return y[0].permute(1, 2, 0).cpu().numpy()
 
     return reconstruct

@@ -1,7 +1,7 @@
 """What half-precision storage costs in accuracy: ``python -m benchmarks.half_storage CHECKPOINT ...``.
 
 Prints, for every sample scene and checkpoint, the PSNR-mu between the results of float32 and float16 storage. Without a
-checkpoint it takes the weights of the golden figures.
+checkpoint it takes the shipped weights.
 """
 
 from __future__ import annotations
@@ -11,23 +11,20 @@ from pathlib import Path
 
 import torch
 
-from datasets.brackets import whole_scene
+from datasets.crops import whole_scene
 from datasets.scenes import LAYOUTS, find_scenes
 from models import AFUNet
 from models.streaming import reconstruct
-from tests.golden_weights import golden_state_dict
-from utils.checkpoint import load_model, model_of
+from utils.checkpoint import load_model
 from utils.cli import run
-from utils.metrics import METRICS
+from utils.evaluation.metrics import METRICS
+from utils.shipped import SHIPPED
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.half_storage", description=__doc__.split("\n\n")[0])
-    parser.add_argument("checkpoints", nargs="*", type=Path)
-    paths = parser.parse_args(argv).checkpoints
-    models: dict[str, AFUNet] = {str(path): load_model(path) for path in paths}
-    if not models:
-        models["golden weights"] = model_of(golden_state_dict(), "golden weights").eval()
+    parser.add_argument("checkpoints", nargs="*", type=Path, default=[SHIPPED])
+    models: dict[str, AFUNet] = {path.name: load_model(path) for path in parser.parse_args(argv).checkpoints}
     for scene in find_scenes(LAYOUTS["samples"], None, "test"):
         x, _ = whole_scene(scene.read, torch.device("cpu"))
         for name, model in models.items():

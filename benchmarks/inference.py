@@ -30,9 +30,9 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.plain_afunet import PlainAFUNet
 from models import AFUNet
 from models.streaming import reconstruct
-from tests.reference_afunet import ReferenceAFUNet
 from utils.cli import pick_device, run
 
 FLOP_PER_PIXEL = 2.67e6  # linear layers 1.80, convolutions 0.44, window products 0.43
@@ -42,7 +42,7 @@ Variant = Callable[[Tensor], Any]
 
 def variants(model: AFUNet, device: torch.device) -> dict[str, Variant]:
     """Every way to run the network, by the name it has in the table. The first is the baseline."""
-    rebuilt, cached = ReferenceAFUNet(model, "rebuilt"), ReferenceAFUNet(model, "cached")
+    rebuilt, cached = PlainAFUNet(model, "rebuilt"), PlainAFUNet(model, "cached")
     fused = copy.deepcopy(model)
     model.use_kernels(False)
     table: dict[str, Variant] = {

@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from utils.cli import run
-from utils.io import InputError, atomic_path
+from utils.files import InputError, atomic_path
 
 SCORE = "PSNR-mu"
 Points = list[tuple[float, float]]

@@ -17,14 +17,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from datasets import brackets
+from datasets import cache, crops
 from datasets.scenes import LAYOUTS, find_scenes
 from models import AFUNet, AFUNetConfig
 from utils.cli import pick_device, run
-from utils.engine import Plan, Trainer
-from utils.losses import FFTLoss, TrainingLoss, VGGLoss, vgg19_trunk
 from utils.memory import keep_freed_memory
 from utils.provenance import device_name
+from utils.training.engine import Plan, Trainer
+from utils.training.losses import FFTLoss, TrainingLoss, VGGLoss, vgg19_trunk
+from utils.training.session import default_workers
 
 SEED = 0
 MIB = 2**20
@@ -106,10 +107,10 @@ def make_variants(args: argparse.Namespace, device: torch.device) -> list[Varian
             models[name] = AFUNet(config).to(device)
             networks[name] = torch.compile(models[name], mode=mode)
     if args.plain:
-        from tests.reference_afunet import ReferenceAFUNet
+        from benchmarks.plain_afunet import PlainAFUNet
 
         models["plain"] = AFUNet(config).to(device)
-        networks["plain"] = ReferenceAFUNet(models["plain"], masks="rebuilt").to(device)
+        networks["plain"] = PlainAFUNet(models["plain"], masks="rebuilt").to(device)
     criterion = make_criterion(args.perceptual).to(device)
     return [
         Variant(name, make_trainer(args, model, networks[name], criterion), [], []) for name, model in models.items()
@@ -125,12 +126,12 @@ def make_criterion(perceptual: str) -> TrainingLoss:
 def make_trainer(args: argparse.Namespace, model: AFUNet, network: nn.Module, criterion: TrainingLoss) -> Trainer:
     device = next(model.parameters()).device
     scenes = find_scenes(LAYOUTS["samples"], None, "train")
-    readers = brackets.readers(scenes, "disk", args.cache_dir)
+    readers = cache.readers(scenes, "disk", args.cache_dir)
     repeat = -(-args.steps * args.batch_size // len(scenes))
-    crops = brackets.TrainingCrops(readers, args.train_patch_size, brackets.paper_augmentation, repeat, SEED)
-    share = brackets.EpochBatches(args.steps * args.batch_size, args.batch_size, SEED)
-    workers = brackets.default_workers(device) if args.num_workers is None else args.num_workers
-    batches = brackets.TrainingBatches(crops, share, device, workers)
+    drawn = crops.TrainingCrops(readers, args.train_patch_size, crops.paper_augmentation, repeat, SEED)
+    share = crops.EpochBatches(args.steps * args.batch_size, args.batch_size, SEED)
+    workers = default_workers(device) if args.num_workers is None else args.num_workers
+    batches = crops.TrainingBatches(drawn, share, device, workers)
     plan = Plan(args.rounds + 1, 1e-4, 1e-6, SEED, amp=args.amp, val_interval=10**9, save_interval=10**9)
     optimizer = torch.optim.Adam(model.parameters(), fused=device.type == "cuda")
     return Trainer(

@@ -6,14 +6,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 
-from utils.io import InputError, read_hdr, read_ldr
+from utils.files import EXPOSURE_FILE, InputError, read_exposures
+from utils.images import read_hdr, read_ldr
 
 Split = Literal["train", "test"]
 Value = TypeVar("Value")
@@ -45,7 +46,7 @@ class Layout:
     ldr_prefix: str = ""
     ldr_ending: str = ""
     ldr_folder_name: str = ""
-    exposure_file_name: str = "exposure.txt"
+    exposure_file_name: str = EXPOSURE_FILE
     label_file_name: str = "HDRImg.hdr"
     moments: bool = False
 
@@ -69,6 +70,20 @@ LAYOUTS: dict[str, Layout] = {
 }
 
 
+class Sample(NamedTuple):
+    """A bracket with its ground truth: a whole scene, or a crop of one.
+
+    Attributes:
+        frames: (3, H, W, 3) uint16 RGB, rising exposure.
+        ev: (3,) float32, exponents to base 2 relative to the first frame: linear = (frame / 2^16)^2.2 / 2^ev.
+        label: (H, W, 3) float32 linear RGB.
+    """
+
+    frames: np.ndarray
+    ev: np.ndarray
+    label: np.ndarray
+
+
 @dataclass(frozen=True)
 class Scene:
     """The files of one scene, as found: ``ldr_paths`` has three entries unless the folder is at fault."""
@@ -78,14 +93,11 @@ class Scene:
     exposure_path: Path
     label_path: Path
 
-    def read(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def read(self) -> Sample:
         """Read and check the scene.
 
-        Returns:
-            frames: (3, H, W, 3) uint16 RGB, rising exposure.
-            ev: (3,) float32, exponents to base 2 relative to the first frame: linear = (frame / 2^16)^2.2 / 2^ev.
-                The real sets begin at 0 anyway; a file with -2, 0, 2 would otherwise give linear values up to 4.
-            label: (H, W, 3) float32 linear RGB, unscaled and unclipped.
+        The label is unscaled and unclipped. The first exponent is subtracted from all: the real sets begin at 0 anyway,
+        and a file with -2, 0, 2 would otherwise give linear values up to 4.
 
         Raises:
             InputError: one line with the scene and everything that is wrong with it.
@@ -93,7 +105,7 @@ class Scene:
         frames, ev, label, problems = self._load()
         if problems:
             raise InputError(f"scene {self.name}: {'; '.join(problems)}")
-        return np.stack(frames), ev - ev[0], label
+        return Sample(np.stack(frames), ev - ev[0], label)
 
     def problems(self) -> list[str]:
         """Everything that is wrong with the scene, one line each; reads all of its files."""
@@ -102,7 +114,7 @@ class Scene:
     def _load(self) -> tuple[list[np.ndarray], np.ndarray, np.ndarray, list[str]]:
         problems = list(_frame_count_problems(self.ldr_paths, self.exposure_path.parent))
         attempts = [_attempt(problems, read_ldr, path) for path in self.ldr_paths[:FRAMES]]
-        ev = _attempt(problems, read_exposures, self.exposure_path)
+        ev = _attempt(problems, read_rising, self.exposure_path)
         label = _attempt(problems, read_label, self.label_path)
         frames = [frame for frame in attempts if frame is not None]
         problems += _size_problems(frames, label)
@@ -110,19 +122,16 @@ class Scene:
         return frames, nothing if ev is None else ev, nothing if label is None else label, problems
 
 
-def read_exposures(path: Path) -> np.ndarray:
-    """The exposure file as (3,) float32: exponents to base 2, rising. Raises InputError."""
-    mend = "write one number per line, in frame order, e.g. 0, 2 and 4"
-    try:
-        words = path.read_text(encoding="utf-8-sig").replace(",", " ").split()
-        ev = np.array([float(word) for word in words], np.float32)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no exposure file; {mend}, or name it with --exposure_file_name") from None
-    except (OSError, ValueError):
-        raise InputError(f"{path}: not a text file of numbers; {mend}") from None
+def read_rising(path: Path) -> np.ndarray:
+    """A scene's exposure file as (3,) float32: exponents to base 2, rising. Raises InputError."""
+    advice = "write one number per line, in frame order, e.g. 0, 2 and 4"
+    if not path.exists():
+        raise InputError(f"{path}: no exposure file; {advice}, or name it with --exposure_file_name")
+    values = read_exposures(path)
+    ev = np.array(values, np.float32)
     if ev.shape != (FRAMES,) or not np.isfinite(ev).all() or not (np.diff(ev) > 0).all():
-        listed = ", ".join(words[:6]) + (", ..." if len(words) > 6 else "")
-        raise InputError(f"{path}: exposures [{listed}] are not three rising numbers; {mend}")
+        listed = ", ".join(f"{value:g}" for value in values[:6]) + (", ..." if len(values) > 6 else "")
+        raise InputError(f"{path}: exposures [{listed}] are not three rising numbers; {advice}")
     return ev
 
 
@@ -155,6 +164,22 @@ def find_scenes(layout: Layout, root: str | Path | None, split: Split) -> list[S
             f"{folder}: no scene folders in it; each scene is a folder of three TIFFs, exposures and label"
         )
     return scenes
+
+
+def split_validation(scenes: Sequence[Scene], fraction: float, seed: int) -> tuple[list[Scene], list[Scene]]:
+    """(training scenes, held-out scenes): ``fraction`` of them, at least one, chosen by ``seed``; 0 holds none out.
+
+    Raises InputError where nothing would be left to train on.
+    """
+    count = max(1, round(fraction * len(scenes))) if fraction > 0 else 0
+    if count >= len(scenes):
+        raise InputError(
+            f"{len(scenes)} training scene(s) cannot be split with --val_fraction {fraction:g}; "
+            "lower it, or choose --validate_on test"
+        )
+    held = set(np.random.default_rng((seed, 0, 0)).permutation(len(scenes))[:count].tolist())
+    kept = [scene for i, scene in enumerate(scenes) if i not in held]
+    return kept, [scene for i, scene in enumerate(scenes) if i in held]
 
 
 def check_scenes(scenes: Iterable[Scene]) -> list[str]:

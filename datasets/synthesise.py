@@ -23,11 +23,12 @@ import numpy as np
 from tqdm import tqdm
 
 from datasets.scenes import LAYOUTS
+from datasets.statistics import measure_folder, table
 from datasets.synthesis import MadeScene, Photograph, find_photographs, make_scene
 from datasets.synthesis.photographs import read_photograph
-from datasets.synthesis.statistics import measure_folder, table
-from utils.cli import positive, positive_number, run, whole
-from utils.io import InputError, writable_folder, write_hdr, write_ldr
+from utils.cli import non_negative, positive, positive_number, run
+from utils.files import InputError, writable_folder
+from utils.images import write_hdr, write_ldr
 
 SMALLEST = 32  # pixels along a side
 
@@ -60,9 +61,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--hdri", type=Path, nargs="+", metavar="DIR", help="folders of .hdr and .exr photographs")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where the scene folders go")
     parser.add_argument("--scenes", type=positive, default=100, metavar="N", help="how many scenes, numbered from 0")
-    parser.add_argument("--numbers", type=whole, nargs="+", metavar="I", help="make these numbers instead of 0..N-1")
+    parser.add_argument("--numbers", type=non_negative, nargs="+", metavar="I", help="make these instead of 0..N-1")
     parser.add_argument("--size", type=parse_size, default=(256, 384), metavar="HxW", help="default 256x384")
-    parser.add_argument("--seed", type=whole, default=443)
+    parser.add_argument("--seed", type=non_negative, default=443)
     parser.add_argument(
         "--only", nargs="+", default=[], metavar="NAME", help="use these photographs only (patterns too)"
     )

@@ -8,7 +8,7 @@ import numpy as np
 
 from datasets.scenes import Scene
 from tests.scene_files import write_scene
-from utils.io import write_hdr, write_ldr
+from utils.images import write_hdr, write_ldr
 
 SIZE = (30, 41)
 

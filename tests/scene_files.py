@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.io import write_hdr, write_ldr
+from utils.images import write_hdr, write_ldr
 
 SIZE = (16, 24)
 

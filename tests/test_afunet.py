@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.plain_afunet import PlainAFUNet
 from models import AFUNet, AFUNetConfig
 from tests.golden_weights import GOLDEN, golden_state_dict, golden_tensor
-from tests.reference_afunet import ReferenceAFUNet
 from utils.checkpoint import model_of, official_of
 
 CASES = {"square": 4, "batch": 4, "odd": 4, "stages2": 2, "stages6": 6}
@@ -110,7 +110,7 @@ def test_every_size_agrees_with_the_plain_reference(size: tuple[int, int]) -> No
     model = golden_model(2).double()
     x = torch.rand(2, 18, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
-        assert (model(x) - ReferenceAFUNet(model)(x)).abs().max() < 1e-9
+        assert (model(x) - PlainAFUNet(model)(x)).abs().max() < 1e-9
 
 
 @pytest.mark.parametrize("config", VARIANTS, ids=str)
@@ -118,7 +118,7 @@ def test_variants_agree_with_the_plain_reference(config: AFUNetConfig) -> None:
     model = variant_model(config).double()
     x = torch.rand(1, 18, 21, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     with torch.inference_mode():
-        assert (model(x) - ReferenceAFUNet(model)(x)).abs().max() < 1e-9
+        assert (model(x) - PlainAFUNet(model)(x)).abs().max() < 1e-9
 
 
 @pytest.mark.parametrize("config", [AFUNetConfig(), *VARIANTS], ids=str)
@@ -131,7 +131,7 @@ def test_every_parameter_of_every_variant_gets_a_gradient(config: AFUNetConfig) 
 
 def test_reference_agrees_with_the_authors() -> None:
     x, wanted = golden_case("batch")
-    reference = ReferenceAFUNet(golden_model().double(), masks="rebuilt")
+    reference = PlainAFUNet(golden_model().double(), masks="rebuilt")
     with torch.inference_mode():
         assert (reference(x.double()) - wanted).abs().max() < 1e-9
 

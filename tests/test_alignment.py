@@ -16,8 +16,8 @@ from utils.alignment import (
     warp,
 )
 from utils.exposure import to_linear
-from utils.io import ldr_to_float
-from utils.photographs import curve_table
+from utils.images import ldr_to_float
+from utils.photographs.shots import curve_table
 
 EV = (0.0, 2.0, 4.0)
 SIZE = (240, 320)

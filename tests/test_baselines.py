@@ -15,9 +15,9 @@ from models import AFUNet, AFUNetConfig
 from utils.baselines import BASELINES, merge_debevec, merge_mertens, reference_only, registered
 from utils.checkpoint import model_content, save_checkpoint
 from utils.cli import run
+from utils.evaluation.metrics import METRICS
 from utils.exposure import to_ldr
-from utils.io import float_to_ldr, write_hdr, write_ldr
-from utils.metrics import METRICS
+from utils.images import float_to_ldr, write_hdr, write_ldr
 
 EV = np.array([0.0, 2.0, 4.0], np.float32)
 

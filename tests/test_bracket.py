@@ -11,13 +11,20 @@ from PIL.ExifTags import IFD, Base
 
 from models import AFUNet, AFUNetConfig
 from tests.handheld import START, draw_scene, exif, hand_motion, write_bracket
-from utils import bracket as bracket_module
-from utils.bracket import choose_three, clipped_share, estimate_seconds, find_exposures, load_bracket, reconstruct
-from utils.bracket_search import find_brackets, group_shots
+from utils import inference
 from utils.exposure import network_input
-from utils.io import InputError, ldr_to_float
+from utils.files import InputError
+from utils.images import ldr_to_float
+from utils.inference import estimate_seconds, reconstruct
 from utils.memory import available_bytes, bytes_needed
-from utils.photographs import Shot, read_frame, read_shot
+from utils.photographs.bracket import (
+    choose_three,
+    clipped_share,
+    find_exposures,
+    load_bracket,
+)
+from utils.photographs.search import find_brackets, group_shots
+from utils.photographs.shots import Shot, read_frame, read_shot
 
 torch.set_num_threads(1)
 
@@ -234,13 +241,11 @@ def frames():
     return np.random.default_rng(0).integers(0, 2**16, (3, 24, 40, 3), np.uint16)
 
 
-@pytest.mark.parametrize("inference", ["auto", "whole", "strips"])
-def test_reconstruct_is_the_network_on_these_frames(model, frames, inference):
-    ev = torch.tensor([0.0, 2.0, 4.0])
-    ldr = torch.from_numpy(ldr_to_float(frames)).permute(0, 3, 1, 2)
+@pytest.mark.parametrize("way", ["auto", "whole", "strips"])
+def test_reconstruct_is_the_network_on_these_frames(model, frames, way):
     with torch.inference_mode():
-        expected = model(network_input(ldr[None], ev[None]))[0].permute(1, 2, 0).numpy()
-    hdr = reconstruct(model, frames, [0, 2, 4], inference=inference)
+        expected = model(network_input(frames, [0, 2, 4])[None])[0].permute(1, 2, 0).numpy()
+    hdr = reconstruct(model, frames, [0, 2, 4], way=way)
     assert hdr.shape == (24, 40, 3)
     assert hdr.dtype == np.float32
     assert hdr == pytest.approx(expected, abs=2e-6)
@@ -252,7 +257,7 @@ def test_a_full_gpu_falls_back_to_strips_and_says_so(model, frames, monkeypatch)
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
     expected = reconstruct(model, frames, [0, 2, 4])
-    monkeypatch.setattr(bracket_module, "choose_path", lambda device, path: "whole")
+    monkeypatch.setattr(inference, "choose_way", lambda device, way: "whole")
     monkeypatch.setattr(model, "forward", full)
     lines = []
     assert np.array_equal(reconstruct(model, frames, [0, 2, 4], say=lines.append), expected)

@@ -19,7 +19,7 @@ from utils.checkpoint import (
     save_checkpoint,
     to_official,
 )
-from utils.io import InputError
+from utils.files import InputError
 
 
 def official_content(prefix: str = "module.") -> dict:

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from utils.distributed import processes
-from utils.engine import Plan, Trainer, Validation, check_resumable, mix
-from utils.io import InputError
+from utils.files import InputError
+from utils.training.engine import Plan, Trainer, Validation, check_resumable, mix
 
 GOLDEN = Path(__file__).parent / "golden" / "metrics"
 EPOCH = 24  # samples

@@ -13,9 +13,11 @@ import torch
 from torch import Tensor
 
 from utils import cli
+from utils.files import InputError
 from utils.hdrvdp2 import PROTOCOLS, Display, Protocol, display, hdrvdp2, pathway, pixels_per_degree, pyramid
 from utils.hdrvdp2 import __main__ as command
-from utils.io import InputError, read_hdr, rgbe_round, write_exr, write_hdr
+from utils.hdrvdp2.settings import ENCODINGS
+from utils.images import read_hdr, rgbe_round, write_exr, write_hdr
 
 
 def noisy_pair(*shape: int) -> tuple[Tensor, Tensor]:
@@ -127,9 +129,9 @@ def test_constant_images(value: float) -> None:
     assert other.Q < 100.0 and other.P_det is not None and 0.0 <= other.P_det <= 1.0
 
 
-@pytest.mark.parametrize("encoding", list(display.ENCODINGS))
+@pytest.mark.parametrize("encoding", list(ENCODINGS))
 def test_identical_images(encoding: str) -> None:
-    _, image = noisy_pair(display.ENCODINGS[encoding][0], 33, 50)
+    _, image = noisy_pair(ENCODINGS[encoding], 33, 50)
     assert hdrvdp2(image, image.clone(), encoding, 30.0).Q == 100.0
 
 
@@ -160,7 +162,7 @@ def test_forms_of_input() -> None:
 
 
 def test_input_is_left_alone() -> None:
-    for encoding, (channels, _) in display.ENCODINGS.items():
+    for encoding, channels in ENCODINGS.items():
         test, reference = noisy_pair(channels, 32, 32)
         kept = test.clone(), reference.clone()
         hdrvdp2(test, reference, encoding, 30.0, maps=True)
@@ -322,6 +324,19 @@ def test_command_with_own_setting(
     expected = Protocol("own", "rgb-bt.709", 30.0, 1000.0, rgbe=True).score(*images)
     printed = capsys.readouterr().out
     assert f"Q = {expected:.6f}" in printed and "safnet, changed" in printed and "rounded to RGBE" in printed
+
+
+def test_a_changed_protocol_no_longer_cites_the_published_one() -> None:
+    published = PROTOCOLS["sctnet"]
+    assert published.changed() is published
+    assert published.changed(peak=1.0, encoding="sRGB-display") is published  # nothing differs
+    changed = published.changed(ppd=50.0)
+    assert changed.describe()["protocol"] == "sctnet, changed" and changed.describe()["pixels_per_degree"] == 50.0
+    assert changed.describe()["source"] == "custom, after sctnet"
+    assert changed.color_encoding == published.color_encoding and changed.swapped == published.swapped
+    for wrong in ({"ppd": 0.0}, {"peak": float("nan")}):
+        with pytest.raises(InputError):
+            published.changed(**wrong)
 
 
 def test_command_with_bad_input(

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.learning_curve import draw, main, read_curves
-from utils.io import InputError
+from utils.files import InputError
 
 
 @pytest.fixture

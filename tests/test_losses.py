@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from utils.io import InputError
-from utils.losses import FFTLoss, TrainingLoss, VGGLoss, training_loss, vgg19_trunk, vgg19_weights
+from utils.files import InputError
+from utils.training.losses import FFTLoss, TrainingLoss, VGGLoss, training_loss, vgg19_trunk, vgg19_weights
 
 GOLDEN = Path(__file__).parent / "golden" / "metrics"
 

@@ -12,9 +12,9 @@ import torch
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
+from utils.evaluation.metrics import METRICS, psnr, ssim
 from utils.exposure import tonemap
-from utils.io import InputError
-from utils.metrics import METRICS, psnr, ssim
+from utils.files import InputError
 
 GOLDEN = Path(__file__).parent / "golden" / "metrics"
 FIGURES: dict[str, dict[str, float]] = json.loads((GOLDEN / "figures.json").read_text())

@@ -10,8 +10,9 @@ from PIL import Image
 from PIL.ExifTags import IFD, Base
 
 from tests.handheld import exif
-from utils.io import InputError, ldr_to_float, write_ldr
-from utils.photographs import curve_table, read_frame, read_shot, write_preview
+from utils.files import InputError
+from utils.images import ldr_to_float, write_ldr
+from utils.photographs.shots import curve_table, read_frame, read_shot, write_preview
 
 
 def write_dng(tifffile, path, mosaic):
@@ -176,7 +177,9 @@ def test_the_preview_keeps_the_references_exif_but_not_its_orientation(tmp_path)
     data = exif(1 / 50, turn=6)
     data.get_ifd(IFD.Exif)[Base.MakerNote] = b"x" * 70_000  # longer than a JPEG can hold
     Image.new("RGB", (48, 32)).save(tmp_path / "a.png", exif=data)
-    write_preview(path, np.zeros((48, 32, 3), np.uint8), read_shot(tmp_path / "a.png"))
+    shot = read_shot(tmp_path / "a.png")
+    write_preview(path, np.zeros((48, 32, 3), np.uint8), shot)
+    assert shot.exif[Base.Orientation] == 6 and Base.MakerNote in shot.exif.get_ifd(IFD.Exif)  # it is left as it was
     with Image.open(path) as image:
         written = image.getexif()
         assert image.size == (32, 48)

@@ -1,11 +1,13 @@
 """predict.py from the command line's end: real brackets go through, and bad ones end in one clear line."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import get_args
 
 import cv2
 import numpy as np
@@ -18,13 +20,14 @@ import predict
 from models import AFUNet, AFUNetConfig
 from tests.handheld import draw_scene, exif, expose, hand_motion, write_bracket
 from utils.alignment import estimate
-from utils.bracket import load_bracket
 from utils.checkpoint import load_model, save_checkpoint
-from utils.cli import run
+from utils.choices import Operator
+from utils.cli import pick_device, run
 from utils.exposure import network_input
-from utils.io import ldr_to_float, read_hdr
-from utils.photographs import read_frame, read_shot
-from utils.preview import OPERATORS, comparison, disagreeing_places, tone_mapped
+from utils.images import read_hdr
+from utils.photographs.bracket import load_bracket
+from utils.photographs.preview import comparison, disagreeing_places, tone_mapped
+from utils.photographs.shots import read_frame, read_shot
 
 torch.set_num_threads(1)
 REPOSITORY = Path(__file__).parent.parent
@@ -85,9 +88,8 @@ def test_a_handheld_jpeg_bracket_goes_through_with_no_option(call, tmp_path, wei
     assert sorted(path.name for path in folder.iterdir()) == ["b.exr", "b.json", "b_preview.jpg"]
 
     bracket = load_bracket([tmp_path / "in" / name for name in ("a.jpg", "b.jpg", "c.jpg")])
-    ldr = torch.from_numpy(ldr_to_float(bracket.frames)).permute(0, 3, 1, 2)
     with torch.inference_mode():
-        expected = load_model(weights)(network_input(ldr[None], torch.from_numpy(bracket.ev)[None]))
+        expected = load_model(weights)(network_input(bracket.frames, bracket.ev)[None])
     assert read_hdr(folder / "b.exr") == pytest.approx(expected[0].permute(1, 2, 0).numpy(), abs=2e-6)
 
     facts = json.loads((folder / "b.json").read_text())
@@ -152,7 +154,7 @@ def test_kernels_can_be_switched_off(call, tmp_path, monkeypatch):
     assert answers == [True, False]
 
 
-@pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.parametrize("operator", get_args(Operator))
 def test_every_tone_mapping_gives_a_picture(operator):
     hdr = np.linspace(1e-4, 1.0, 32 * 48 * 3, dtype=np.float32).reshape(32, 48, 3)
     picture = tone_mapped(hdr, operator)
@@ -250,7 +252,7 @@ def test_a_40_megapixel_frame_is_read_and_registered(tmp_path):
         (("nowhere",), "no such file"),
         ((".",), "no bracket"),
         (("--reference", "1"), "needs a darker and a brighter frame"),
-        (("--ev", "0", "2"), "2 where at least three"),
+        (("--ev", "0", "2"), "2 exposures; give at least three"),
         (("--ev", "0", "2", "4", "6"), "4 exposures for 3"),
         (("--ev", "0", "2", "40"), "more than 30 EV apart"),
     ],
@@ -306,9 +308,9 @@ def test_a_folder_that_cannot_be_written_to(call, tmp_path):
     assert len(err.strip().splitlines()) == 1
 
 
-def test_no_weights(tmp_path, monkeypatch, capsys):
+def test_no_weights(tmp_path, capsys):
     paths = write_bracket(tmp_path, size=(32, 48))
-    monkeypatch.setattr(predict, "SHIPPED", tmp_path / "afunet_synthetic.pth")
+    paths += ["--pretrained_model", tmp_path / "afunet_synthetic.pth"]
     with pytest.raises(SystemExit) as end:
         run(partial(predict.main, [*map(str, paths), "--save_dir", str(tmp_path / "out")]))
     assert end.value.code == 2
@@ -320,6 +322,65 @@ def test_the_command_itself(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 2
     assert done.stderr.strip() == "error: nowhere.jpg: no such file or folder"
+
+
+NO_TORCH = """
+import sys
+sys.modules["torch"] = None  # importing it would be an error
+sys.argv = sys.argv[1:]
+import runpy
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("predict.py", "nowhere.jpg"),
+        ("predict.py", "{here}", "--pretrained_model", "nowhere.pth"),
+        ("test.py", "--dataset", "hu", "--dataset_dir", "nowhere"),
+        ("test.py", "--pretrained_model", "nowhere.pth"),
+        ("train.py", "--dataset", "hu", "--dataset_dir", "nowhere"),
+        ("train.py", "--init", "nowhere.pth"),
+    ],
+)
+def test_mistakes_are_answered_without_torch(command, tmp_path):
+    script, *words = (word.format(here=tmp_path) for word in command)
+    line = [sys.executable, "-c", NO_TORCH, str(REPOSITORY / script), *words]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("error: ") and "nowhere" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_float32_convolutions_stay_float32_on_a_gpu():
+    torch.backends.cudnn.allow_tf32 = True
+    pick_device("cpu")
+    assert not torch.backends.cudnn.allow_tf32
+
+
+HUB = """
+import sys
+sys.modules["cv2"] = sys.modules["imageio"] = None  # reading weights needs neither
+sys.path.insert(0, "")
+import models, models.part
+import torch
+network = torch.hub.load(sys.argv[1], "afunet", source="local", weights=sys.argv[2])
+with torch.inference_mode():
+    assert network(torch.rand(1, 18, 16, 24)).shape == (1, 3, 16, 24)
+import models.other
+assert models.name == models.part.name == models.other.name == "the caller's"
+assert "utils" not in sys.modules or sys.modules["utils"].__file__.startswith(sys.argv[1])
+"""
+
+
+def test_torch_hub_leaves_the_callers_packages_alone(weights, tmp_path):
+    (tmp_path / "models").mkdir()
+    for file in ("__init__", "part", "other"):
+        (tmp_path / "models" / f"{file}.py").write_text('name = "the caller\'s"\n')
+    line = [sys.executable, "-c", HUB, str(REPOSITORY), str(weights)]
+    done = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_torch_hub_loads_the_network(weights):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from datasets.brackets import whole_scene
+from datasets.crops import whole_scene
 from datasets.scenes import LAYOUTS, find_scenes
 from utils.baselines import reference_only
-from utils.checkpoint import SHIPPED, load_model, read_checkpoint
+from utils.checkpoint import load_model, read_checkpoint
+from utils.evaluation.metrics import METRICS
 from utils.inference import predict
-from utils.metrics import METRICS
+from utils.shipped import SHIPPED
 
 
 def test_the_file_holds_weights_and_how_they_were_made() -> None:

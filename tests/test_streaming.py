@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.plain_afunet import PlainAFUNet
 from models import AFUNet, AFUNetConfig, streaming
 from models.layers import biased_attention, padded_attention
 from models.streaming import FastLinear, reconstruct, with_halo
-from tests.reference_afunet import ReferenceAFUNet
 from tests.test_afunet import CASES, VARIANTS, golden_case, golden_model, variant_model
 
 
@@ -37,7 +37,7 @@ def test_every_size_and_strip_agrees_with_the_plain_reference(size: tuple[int, i
     model = golden_model(2).double()
     x = random_input(1, 18, *size)
     with torch.inference_mode():
-        wanted = ReferenceAFUNet(model)(x)
+        wanted = PlainAFUNet(model)(x)
     assert (reconstruct(model, x, strip_rows=strip_rows) - wanted).abs().max() < 1e-9
 
 
@@ -45,11 +45,11 @@ def test_a_large_odd_image_agrees_in_both_precisions() -> None:
     model = golden_model(1)
     x = random_input(1, 18, 300, 500, dtype=torch.float32)
     with torch.inference_mode():
-        exact = ReferenceAFUNet(model.double())(x.double())
+        exact = PlainAFUNet(model.double())(x.double())
         assert (model(x.double()) - exact).abs().max() < 1e-9
         assert (reconstruct(model, x.double()) - exact).abs().max() < 1e-9
         model = model.float()
-        rounding = (ReferenceAFUNet(model)(x) - exact).abs().max()
+        rounding = (PlainAFUNet(model)(x) - exact).abs().max()
         for found in (model(x), reconstruct(model, x)):
             assert (found - exact).abs().max() < max(2e-5, 3 * rounding)
 
@@ -59,7 +59,7 @@ def test_variants_agree_with_the_plain_reference(config: AFUNetConfig) -> None:
     model = variant_model(config).double()
     x = random_input(1, 18, 29, 44)
     with torch.inference_mode():
-        assert (reconstruct(model, x, strip_rows=8) - ReferenceAFUNet(model)(x)).abs().max() < 1e-9
+        assert (reconstruct(model, x, strip_rows=8) - PlainAFUNet(model)(x)).abs().max() < 1e-9
 
 
 def test_a_batch_is_its_images() -> None:

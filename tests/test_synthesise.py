@@ -15,13 +15,14 @@ import pytest
 
 from datasets import synthesise
 from datasets.scenes import LAYOUTS, check_scenes, find_scenes
+from datasets.statistics import immerkaer, measure, measure_folder, table
 from datasets.synthesis import Photograph, camera, find_photographs, make_scene, motion, photographs, shapes
 from datasets.synthesis.photographs import Camera, perspective, read_photograph, take_view
 from datasets.synthesis.scene import populated
-from datasets.synthesis.statistics import immerkaer, measure, measure_folder, table
 from utils.cli import run
 from utils.exposure import to_ldr, to_linear
-from utils.io import InputError, ldr_to_float, read_hdr, write_exr, write_hdr
+from utils.files import InputError
+from utils.images import ldr_to_float, read_hdr, write_exr, write_hdr
 
 ROOT = Path(__file__).parent.parent
 SAMPLES = ROOT / "datasets" / "samples"

@@ -15,10 +15,13 @@ import numpy as np
 import pytest
 import torch
 
+from datasets.options import PATH_FLAGS, choose_dataset
 from datasets.scenes import SAMPLES
+from models import AFUNet
 from tests.golden_weights import MANIFEST, golden_state_dict
-from utils.io import InputError, read_hdr
-from utils.options import PATH_FLAGS, choose_dataset
+from utils.evaluation import records
+from utils.files import InputError
+from utils.images import read_hdr
 
 ROOT = Path(__file__).parent.parent
 GOLDEN = Path(__file__).parent / "golden"
@@ -108,7 +111,7 @@ def test_without_weights_it_says_so_everywhere(
 ) -> None:
     monkeypatch.setattr(script, "SHIPPED", tmp_path / "absent.pth")
     written: list[str] = []
-    monkeypatch.setattr(script, "write_scene_picture", lambda *args, weights, **kwargs: written.append(weights))
+    monkeypatch.setattr(records, "write_scene_picture", lambda *args, weights, **kwargs: written.append(weights))
     options = ("--dataset", "hu", "--dataset_dir", SCENES, "--vdp", "none", "--patch_size", 8, "--save_dir", tmp_path)
     assert run(*options) == 0
     assert "The weights are UNTRAINED" in capsys.readouterr().out
@@ -123,6 +126,7 @@ def test_without_weights_it_says_so_everywhere(
 
 def test_shipped_weights_are_the_default(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(script, "SHIPPED", checkpoint)
+    monkeypatch.setattr(records, "SHIPPED", checkpoint)
     options = ("--dataset", "hu", "--dataset_dir", SCENES, "--vdp", "none", "--no-save_results", "--patch_size", 8)
     assert run(*options, "--save_dir", tmp_path) == 0
     assert metrics(tmp_path)["protocol"]["checkpoint"]["path"] == str(checkpoint)
@@ -167,7 +171,7 @@ def test_bad_options_are_one_clear_line(checkpoint: Path, tmp_path: Path) -> Non
     data = ("--dataset", "hu", "--dataset_dir", SCENES)
     (tmp_path / "file").write_text("")
     cases = {
-        (*data, "--pretrained_model", tmp_path / "absent.pth"): "absent.pth: cannot be read .*give a checkpoint",
+        (*data, "--pretrained_model", tmp_path / "absent.pth"): "absent.pth: no such file.*give a checkpoint",
         (*data, "--pretrained_model", tmp_path / "file"): "file: damaged, or not a checkpoint",
         (
             *data,
@@ -197,7 +201,7 @@ def test_bad_values_are_refused_by_the_parser(option: tuple[str, str], capsys: p
 
 def test_kernels_can_be_switched_off(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answers: list[bool] = []
-    monkeypatch.setattr(script.AFUNet, "use_kernels", lambda model, on: answers.append(on))
+    monkeypatch.setattr(AFUNet, "use_kernels", lambda model, on: answers.append(on))
     options: list[object] = ["--dataset", "kalantari", "--dataset_dir", SCENES, "--limit", 1, "--patch_size", 8]
     options += ["--vdp", "none", "--no-save_results", "--save_dir", tmp_path, "--pretrained_model"]
     assert run(*options, checkpoint) == 0
@@ -219,6 +223,7 @@ def test_vdp_flags_change_the_named_protocol() -> None:
     changed = script.choose_vdp(script.parse_args(options)).describe()
     assert changed["color_encoding"] == "rgb-bt.709" and changed["pixels_per_degree"] == 50
     assert changed["peak"] == 1000 and changed["rgbe"] is True and changed["protocol"] == "safnet, changed"
+    assert changed["source"] == "custom, after safnet"  # what metrics.json says must not cite SAFNet
     assert script.choose_vdp(script.parse_args(["--vdp", "none"])) is None
 
 

@@ -21,11 +21,14 @@ import torch
 from torch import Tensor
 
 import train
+from datasets import cache, crops
 from models import AFUNet, AFUNetConfig
+from models.windows import WINDOW
 from tests.random_scenes import random_scene
 from utils.checkpoint import load_model, read_checkpoint, save_checkpoint, to_official
-from utils.io import InputError
-from utils.tracking import Checkpoints, RunLog
+from utils.files import InputError
+from utils.provenance import VERSION
+from utils.training.tracking import Checkpoints, RunLog
 
 ROOT = Path(__file__).parent.parent
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
@@ -85,6 +88,7 @@ def notes(logdir: Path) -> str:
 def test_what_a_run_leaves(unbroken: Path) -> None:
     assert sorted(path.name for path in (unbroken / "ckpt").iterdir()) == ["best.pth", "last.pth"]
     content = torch.load(unbroken / "ckpt" / "last.pth", weights_only=True)
+    assert content["version"] == VERSION
     assert {"state_dict", "config", "epoch", "optimizer", "schedule", "random", "recipe"} <= content.keys()
     assert content["epoch"] == 2 and content["schedule"] == {"epochs": 2, "lr": 5e-4, "lr_min": 5e-6}
     assert content["recipe"]["perceptual"] == "fft" and content["recipe"]["augmentation"] == "released"
@@ -104,6 +108,12 @@ def test_every_released_flag_is_there_with_its_default() -> None:
     assert (args.lr_min, args.stages, args.without, args.order, args.validate_on) == (5e-6, 4, [], "af", "train")
 
 
+def test_the_parser_knows_the_choices_of_modules_that_import_torch() -> None:
+    assert sorted(crops.AUGMENTATIONS) == sorted(train.AUGMENTATIONS)
+    assert cache.CACHE_CHOICES == train.CACHE_CHOICES
+    assert train.SMALLEST["fft"] == WINDOW
+
+
 def test_the_command_that_goes_on() -> None:
     words = ["--epochs", "3", "--stop_after=1", "--resume", "old file.pth", "--stop_after", "2", "--logdir", "a b"]
     assert train.command(words, 1) == "python train.py --epochs 3 --logdir 'a b' --resume auto"
@@ -115,7 +125,9 @@ def test_ten_sigterms_at_random_moments_lose_nothing(arguments: list[str], tmp_p
     train.main([*longer, "--logdir", str(tmp_path / "whole")])
     moments = [line["time"] for line in lines(tmp_path / "whole", "train")]
     step = sorted(after - before for before, after in pairwise(moments))[len(moments) // 2]
-    rng, broken = random.Random(os.urandom(8)), tmp_path / "broken"
+    seed = int.from_bytes(os.urandom(4))
+    print(f"seed {seed}")  # shown when the test fails
+    rng, broken = random.Random(seed), tmp_path / "broken"
     previous = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
         for _ in range(10):

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import cv2
 import numpy as np
 
+from utils.choices import Mode
 from utils.exposure import to_ldr, to_linear
-from utils.io import LDR_SCALE, float_to_ldr, ldr_to_float
-
-Mode = Literal["auto", "none", "mtb", "ecc"]
+from utils.images import LDR_SCALE, float_to_ldr, ldr_to_float, to_8_bit
 
 TOLERATED = 1.5  # pixels of shift that ``auto`` leaves to the network
 ESTIMATE_SIDE = 1600  # the longer side of the pictures on which motion is estimated
@@ -111,7 +109,7 @@ def comparable(
 def estimate_mtb(reference: np.ndarray, frame: np.ndarray) -> np.ndarray:
     """The shift between two grey pictures as a (3, 3) homography, by median threshold bitmaps."""
     bits = int(np.clip(np.ceil(np.log2(LARGEST * min(frame.shape))), 1, 9))
-    x, y = cv2.createAlignMTB(max_bits=bits).calculateShift(_bytes(reference), _bytes(frame))
+    x, y = cv2.createAlignMTB(max_bits=bits).calculateShift(to_8_bit(reference), to_8_bit(frame))
     return np.array([[1.0, 0.0, -x], [0.0, 1.0, -y], [0.0, 0.0, 1.0]])
 
 
@@ -217,10 +215,6 @@ def _small_grey(frame: np.ndarray, ev: float, highest: float) -> np.ndarray:
     size = (max(round(w * scale), 1), max(round(h * scale), 1))
     small = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
     return ldr_to_float(reexpose(small, ev, highest)).mean(axis=2)
-
-
-def _bytes(image: np.ndarray) -> np.ndarray:
-    return np.rint(image * 255.0).clip(0, 255).astype(np.uint8)
 
 
 def _scaling(before: Sequence[int], after: Sequence[int]) -> np.ndarray:

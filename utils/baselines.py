@@ -13,7 +13,7 @@ import numpy as np
 
 from utils.alignment import align
 from utils.exposure import to_linear
-from utils.io import ldr_to_float
+from utils.images import ldr_to_float, to_8_bit
 
 REFERENCE = 1  # the middle frame, with which labels are aligned
 LEVELS = 256  # of the 8-bit pictures OpenCV merges
@@ -74,7 +74,7 @@ BASELINES: dict[str, Baseline] = {
 
 
 def _eight_bit(frames: np.ndarray) -> np.ndarray:
-    return np.rint(ldr_to_float(frames) * (LEVELS - 1)).astype(np.uint8)
+    return to_8_bit(ldr_to_float(frames))
 
 
 def _response() -> np.ndarray:

@@ -19,15 +19,12 @@ from torch import Tensor
 from models import AFUNet, AFUNetConfig
 from models.windows import SHIFT, WINDOW, relative_position
 from utils.cli import run
-from utils.io import ELSEWHERE, InputError, atomic_path
+from utils.files import ELSEWHERE, InputError, atomic_path
 
 State = dict[str, Tensor]
 
-SHIPPED = Path(__file__).parents[1] / "pretrain_model" / "afunet_synthetic.pth"  # the weights that come with the code
-SHIPPED_FACTS = "pretrain_model/README.md"  # where it says what they are
-
 # Official name of a part -> ours; {t} is the stage. What follows is the same on both sides, the bias tables apart.
-PARTS = {
+OFFICIAL_PARTS = {
     "conv1.0": "sfem.conv1",
     "conv2.0": "sfem.conv2",
     "conv3.0": "sfem.conv3",
@@ -114,8 +111,8 @@ def to_official(model: AFUNet) -> State:
 
 def official_of(key: str) -> str:
     """Our name of a weight -> the official one."""
-    part, t = _split(key, PARTS.values())
-    official = next(official for official, ours in PARTS.items() if ours == part)
+    part, t = _split(key, OFFICIAL_PARTS.values())
+    official = next(official for official, ours in OFFICIAL_PARTS.items() if ours == part)
     rest = key[len(part.format(t=t)) :]
     return official.format(t=t) + re.sub(r"\.bias_table$", BIAS_TABLE, rest)
 
@@ -166,7 +163,7 @@ def model_content(model: AFUNet) -> dict[str, Any]:
 
 def weights_only(content: Mapping[str, Any], name: str) -> dict[str, Any]:
     """A checkpoint's content without the state of its training: weights, configuration, and how they were made."""
-    facts = {key: content[key] for key in ("recipe", "epoch") if key in content and "config" in content}
+    facts = {key: content[key] for key in ("version", "recipe", "epoch") if key in content and "config" in content}
     return {**model_content(model_of(content, name)), **facts}
 
 

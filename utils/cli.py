@@ -6,11 +6,13 @@ import argparse
 import math
 import sys
 from collections.abc import Callable
-from typing import TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
-import torch
+from utils.files import InputError
 
-from utils.io import InputError
+if TYPE_CHECKING:
+    import torch
 
 T = TypeVar("T")
 
@@ -29,7 +31,13 @@ def run(main: Callable[[], int | None]) -> None:
 
 
 def pick_device(name: str) -> torch.device:
-    """``auto`` (CUDA where there is one), ``cpu`` or ``cuda``. Raises InputError for CUDA on a machine without it."""
+    """``auto`` (CUDA where there is one), ``cpu`` or ``cuda``. Raises InputError for CUDA on a machine without it.
+
+    Float32 convolutions on it are float32 from here on: cuDNN's TF32, torch's default, would move the figures.
+    """
+    import torch  # here, so that a script's mistakes and its --help are answered without it
+
+    torch.backends.cudnn.allow_tf32 = False
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
@@ -38,6 +46,13 @@ def pick_device(name: str) -> torch.device:
         return torch.device(name)
     except RuntimeError:
         raise InputError(f"--device {name}: no device; give auto, cpu or cuda") from None
+
+
+def existing_file(path: Path, option: str, advice: str) -> Path:
+    """The path of a file that is there; raises InputError with ``option`` and ``advice`` where it is not."""
+    if not path.is_file():
+        raise InputError(f"{option} {path}: {'is a folder' if path.is_dir() else 'no such file'}; {advice}")
+    return path
 
 
 def checked(convert: Callable[[str], T], fits: Callable[[T], bool], meaning: str) -> Callable[[str], T]:
@@ -56,6 +71,6 @@ def checked(convert: Callable[[str], T], fits: Callable[[T], bool], meaning: str
 
 
 positive = checked(int, lambda value: value >= 1, "a whole number from 1 on")
-whole = checked(int, lambda value: value >= 0, "a whole number from 0 on")
+non_negative = checked(int, lambda value: value >= 0, "a whole number from 0 on")
 positive_number = checked(float, lambda value: 0 < value < math.inf, "a finite number above 0")
 fraction = checked(float, lambda value: 0 <= value < 1, "a number from 0 to below 1")

@@ -7,10 +7,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+Item = TypeVar("Item")
 
 TIMEOUT = timedelta(hours=2)  # one process may still be decoding a data set while the others wait
 
@@ -46,7 +49,7 @@ def own_gpu(device: torch.device) -> torch.device:
 @contextmanager
 def first_goes_ahead() -> Iterator[None]:
     """The block runs in the first process, and only then in the others: for downloads that they share."""
-    rank, _ = place()
+    rank, _ = rank_and_world()
     if rank > 0:
         dist.barrier()
     yield
@@ -58,7 +61,7 @@ def in_a_group() -> bool:
     return dist.is_available() and dist.is_initialized()
 
 
-def place() -> tuple[int, int]:
+def rank_and_world() -> tuple[int, int]:
     """(rank, number of processes)."""
     return (dist.get_rank(), dist.get_world_size()) if in_a_group() else (0, 1)
 
@@ -77,3 +80,12 @@ def total(values: Tensor) -> Tensor:
     if in_a_group():
         dist.all_reduce(values)
     return values
+
+
+def gather(items: list[Item]) -> list[Item]:
+    """The items of all processes, in the order of their ranks; the same on each."""
+    if not in_a_group():
+        return items
+    shares: list[list[Item]] = [[]] * dist.get_world_size()
+    dist.all_gather_object(shares, items)
+    return [item for share in shares for item in share]

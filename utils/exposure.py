@@ -6,14 +6,19 @@ Kalantari and Ramamoorthi, "Deep High Dynamic Range Imaging of Dynamic Scenes", 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from utils.images import LDR_SCALE
+
 GAMMA = 2.2  # the camera curve the data sets are encoded with
 MU = 5000.0  # compression of the mu-law tone curve
+MU_LAW = f"T(h) = log(1 + {MU:g} h) / log {1 + MU:g}"  # as pictures and pages print it
+CLIPPED = 0.99  # LDR value from which a pixel's largest channel counts as clipped
 
 Array = TypeVar("Array", np.ndarray, Tensor)
 
@@ -38,15 +43,17 @@ def tonemap(hdr: Array) -> Array:
     return log1p(MU * hdr.clip(min=0.0)) / math.log(1.0 + MU)
 
 
-def network_input(ldr: Tensor, ev: Tensor) -> Tensor:
+def network_input(frames: np.ndarray | Tensor, ev: Sequence[float] | np.ndarray | Tensor) -> Tensor:
     """The network's 18-channel input: per frame three channels of linear radiance, then three of LDR, frames in order.
 
     Args:
-        ldr: (..., 3, 3, H, W) frames x RGB in [0, 1], rising exposure.
+        frames: (..., 3, H, W, 3) frames of rising exposure on the 2.2 curve, uint16 (value / 2^16) or float in [0, 1].
         ev: (..., 3) exponents to base 2, one per frame.
 
     Returns:
-        (..., 18, H, W), on the device and in the dtype of ``ldr``.
+        (..., 18, H, W) float32, float64 for float64 frames, on the device of ``frames``.
     """
-    linear = to_linear(ldr, ev.to(ldr)[..., None, None, None])
-    return torch.cat([linear, ldr], dim=-3).flatten(-4, -3)
+    frames = torch.as_tensor(frames)
+    ldr = (frames if frames.is_floating_point() else frames.to(torch.float32) / LDR_SCALE).movedim(-1, -3)
+    exponents = torch.as_tensor(ev).to(ldr)[..., None, None, None]
+    return torch.cat([to_linear(ldr, exponents), ldr], dim=-3).flatten(-4, -3)

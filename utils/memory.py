@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from models.streaming import free_gpu_bytes
-from utils.io import InputError
+from utils.files import InputError
 
 MAPS = 144  # numbers per pixel that stay in memory in strips (models.streaming)
 BESIDES = 40  # bytes per pixel of the result and of what is passed around

@@ -7,11 +7,14 @@ import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
+from utils.files import InputError
 
-from utils.io import InputError
+if TYPE_CHECKING:
+    import torch
 
+VERSION = "0.2.0"  # of this code, as in CHANGELOG.md; recorded in metrics.json and in checkpoints
 PACKAGES = ("torch", "numpy", "pytorch-msssim", "opencv-python-headless", "pyrtools")
 REPOSITORY = Path(__file__).parent.parent
 
@@ -26,8 +29,8 @@ def sha256(path: str | Path) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Python and the packages that figures depend on; packages that are not installed are left out."""
-    found = {"python": platform.python_version()}
+    """This code, Python and the packages that figures depend on; packages that are not installed are left out."""
+    found = {"afunet": VERSION, "python": platform.python_version()}
     for package in PACKAGES:
         try:
             found[package] = version(package)
@@ -47,4 +50,6 @@ def git_revision() -> str | None:
 
 def device_name(device: torch.device) -> str:
     """``cpu``, or the GPU's name."""
+    import torch
+
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

@@ -9,7 +9,7 @@ import numpy as np
 
 from datasets.synthesis.photographs import SUPERSAMPLING, Camera, log_average, luminance
 from utils.exposure import to_ldr
-from utils.io import float_to_ldr
+from utils.images import float_to_ldr
 
 BRACKETS = ((0.0, 2.0, 4.0), (0.0, 3.0, 6.0))  # the two spacings of Kalantari and Ramamoorthi 2017, section 4
 KEY = 0.18  # linear value a meter gives to the log-average luminance: middle grey (Reinhard et al. 2002)

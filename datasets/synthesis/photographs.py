@@ -10,7 +10,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from utils.io import InputError, read_hdr
+from utils.files import InputError
+from utils.images import read_hdr
 
 SUFFIXES = (".hdr", ".exr")
 SUPERSAMPLING = 2  # views are drawn with 2x2 samples a pixel, then averaged

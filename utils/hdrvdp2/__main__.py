@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING
 
 from utils import cli
-from utils.hdrvdp2.display import ENCODINGS
-from utils.hdrvdp2.metric import Result
-from utils.hdrvdp2.protocols import PROTOCOLS, Protocol
-from utils.io import InputError, atomic_path, read_hdr, writable_folder
+from utils.files import InputError, atomic_path, writable_folder
+from utils.hdrvdp2.protocols import PROTOCOLS
+from utils.hdrvdp2.settings import RGB_ENCODINGS
+from utils.images import read_hdr
+
+if TYPE_CHECKING:
+    from utils.hdrvdp2.metric import Result
 
 
 def arguments() -> argparse.Namespace:
@@ -24,24 +24,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--preset", choices=list(PROTOCOLS), default="safnet", help="whose setting (default: %(default)s)"
     )
-    colour = [name for name, (channels, _) in ENCODINGS.items() if channels == 3]
-    parser.add_argument("--encoding", choices=colour, help="what the values mean, in place of the preset's")
+    parser.add_argument("--encoding", choices=RGB_ENCODINGS, help="what the values mean, in place of the preset's")
     parser.add_argument("--ppd", type=float, help="pixels per degree, in place of the preset's display")
     parser.add_argument("--peak", type=float, help="multiply both images by this, in place of the preset's 1")
     parser.add_argument("--rgbe", action="store_true", help="round both images as a .hdr file does (for .exr files)")
     parser.add_argument("--map", type=Path, help="also write where a difference is seen, as a picture (.png)")
     parser.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
     return parser.parse_args()
-
-
-def protocol_of(args: argparse.Namespace) -> Protocol:
-    """The preset with what the user changed of it."""
-    given = {"color_encoding": args.encoding, "viewing": args.ppd, "peak": args.peak}
-    changed: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    if args.rgbe:
-        changed["rgbe"] = True
-    protocol = replace(PROTOCOLS[args.preset], **changed)
-    return replace(protocol, name=f"{protocol.name}, changed", source="custom") if changed else protocol
 
 
 def write_map(path: Path, result: Result, title: str) -> None:
@@ -67,9 +56,11 @@ def main() -> None:
         raise InputError(f"--map {args.map}: give a name that ends in .png")
     if args.map is not None:
         writable_folder(args.map.parent, "--map")
+    protocol = PROTOCOLS[args.preset].changed(encoding=args.encoding, ppd=args.ppd, peak=args.peak, rgbe=args.rgbe)
     device = cli.pick_device(args.device)
+    import torch
+
     images = [torch.from_numpy(read_hdr(path)).permute(2, 0, 1).to(device) for path in (args.test, args.reference)]
-    protocol = protocol_of(args)
     try:
         result = protocol.compare(*images, maps=args.map is not None)
     except InputError as error:

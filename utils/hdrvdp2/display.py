@@ -1,15 +1,15 @@
-"""From pixel values to light: colour encodings, the surround, and the display's geometry."""
+"""From pixel values to light: colour encodings and the surround."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
+from utils.files import InputError
 from utils.hdrvdp2.numerics import power_
-from utils.io import InputError
+from utils.hdrvdp2.settings import ENCODINGS
 
 # White and black of the display model behind "luma-display" and "sRGB-display", cd/m2: L = 99 v + 1
 GAIN, BLACK = 99.0, 1.0
@@ -19,25 +19,6 @@ XYZ_TO_RGB = (
     (-0.969257, 1.875995, 0.041555),
     (0.055636, -0.203996, 1.057069),
 )
-
-
-def pixels_per_degree(inches: float, resolution: tuple[int, int], metres: float) -> float:
-    """Angular resolution in the middle of a display with square pixels.
-
-    Args:
-        inches: diagonal.
-        resolution: (width, height) in pixels.
-        metres: viewing distance.
-
-    Raises:
-        InputError: a size or the distance is not positive.
-    """
-    width, height = resolution
-    if min(inches, width, height, metres) <= 0:
-        raise InputError(f"display of {inches} inch, {width}x{height} pixels, {metres} m: all must be above 0")
-    height_mm = 25.4 * inches / math.hypot(1.0, width / height)
-    degrees = math.degrees(2.0 * math.atan(0.5 * height_mm / (1000.0 * metres)))
-    return height / degrees
 
 
 def to_light(image: Tensor, color_encoding: str) -> Tensor:
@@ -52,10 +33,10 @@ def to_light(image: Tensor, color_encoding: str) -> Tensor:
     if color_encoding.lower() not in names:
         raise InputError(f"colour encoding {color_encoding!r} is unknown; choose one of {', '.join(ENCODINGS)}")
     name = names[color_encoding.lower()]
-    channels, decode = ENCODINGS[name]
+    channels = ENCODINGS[name]
     if image.shape[0] != channels:
         raise InputError(f"{image.shape[0]} channel(s) where {name} takes {channels}; give (C, H, W) or (H, W)")
-    return decode(image)
+    return DECODERS[name](image)
 
 
 def _linear(image: Tensor) -> Tensor:
@@ -81,12 +62,12 @@ def _xyz(image: Tensor) -> Tensor:
     return torch.tensordot(image.new_tensor(XYZ_TO_RGB), image, dims=1)
 
 
-ENCODINGS: dict[str, tuple[int, Callable[[Tensor], Tensor]]] = {  # name: channels, decoder to float64
-    "luminance": (1, _linear),
-    "luma-display": (1, _luma_display),
-    "sRGB-display": (3, _srgb_display),
-    "rgb-bt.709": (3, _linear),
-    "XYZ": (3, _xyz),
+DECODERS: dict[str, Callable[[Tensor], Tensor]] = {  # of the encodings, to float64
+    "luminance": _linear,
+    "luma-display": _luma_display,
+    "sRGB-display": _srgb_display,
+    "rgb-bt.709": _linear,
+    "XYZ": _xyz,
 }
 
 

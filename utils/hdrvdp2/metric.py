@@ -8,12 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from utils.files import InputError
 from utils.hdrvdp2 import contrast, pathway, pooling, pyramid
 from utils.hdrvdp2.display import surround, to_light
 from utils.hdrvdp2.numerics import resize
-from utils.io import InputError
-
-VERSION = "2.2.2"
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from utils.files import InputError
 from utils.hdrvdp2.numerics import filter_padded, frequency_grid, lookup
-from utils.io import InputError
 
 DARKEST, BRIGHTEST = 1e-5, 1e10  # cd/m2, range of the retinal image
 NAN_LIGHT = 1e-5  # what a NaN pixel is taken for

@@ -3,37 +3,20 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+from utils.files import InputError
+from utils.hdrvdp2.settings import VERSION, Display
+from utils.images import rgbe_round
 
-from utils.hdrvdp2.display import pixels_per_degree
-from utils.hdrvdp2.metric import VERSION, Result, hdrvdp2
-from utils.io import InputError, rgbe_round
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from utils.hdrvdp2.metric import Result
 
 
-@dataclass(frozen=True)
-class Display:
-    """A viewing situation that pixels per degree follow from.
-
-    Attributes:
-        inches: diagonal of the display.
-        metres: viewing distance.
-        resolution: (width, height) in pixels that fill the diagonal; None: the size of each image.
-    """
-
-    inches: float
-    metres: float
-    resolution: tuple[int, int] | None = None
-
-    def pixels_per_degree(self, width: int, height: int) -> float:
-        """For an image of ``width`` x ``height`` pixels."""
-        return pixels_per_degree(self.inches, self.resolution or (width, height), self.metres)
-
-    def __str__(self) -> str:
-        size = "image size" if self.resolution is None else "{} x {} pixels".format(*self.resolution)
-        return f"{self.inches:g} inch, {size}, seen from {self.metres:g} m"
+DEFAULT_DISPLAY = Display(28, 0.55)
 
 
 @dataclass(frozen=True)
@@ -42,7 +25,7 @@ class Protocol:
 
     Attributes:
         name: as the user says it.
-        color_encoding: see :data:`utils.hdrvdp2.display.ENCODINGS`.
+        color_encoding: see :data:`utils.hdrvdp2.settings.ENCODINGS`.
         viewing: a display, or the pixels per degree themselves.
         peak: both images are multiplied by it first (cd/m2 of the value 1 for the encodings in absolute units).
         swapped: the label is handed over as the test image and the prediction as the reference.
@@ -52,7 +35,7 @@ class Protocol:
 
     name: str
     color_encoding: str = "sRGB-display"
-    viewing: Display | float = Display(28, 0.55)
+    viewing: Display | float = DEFAULT_DISPLAY
     peak: float = 1.0
     swapped: bool = False
     rgbe: bool = False
@@ -61,6 +44,8 @@ class Protocol:
     def __post_init__(self) -> None:
         if not 0.0 < self.peak < math.inf:
             raise InputError(f"peak {self.peak:g}: both images are multiplied by it; give a number above 0")
+        if not isinstance(self.viewing, Display) and not 0.0 < self.viewing < math.inf:
+            raise InputError(f"{self.viewing} pixels per degree: must be above 0")
 
     def pixels_per_degree(self, width: int, height: int) -> float:
         """For an image of ``width`` x ``height`` pixels."""
@@ -76,9 +61,29 @@ class Protocol:
 
     def compare(self, prediction: Tensor, label: Tensor, *, maps: bool = False) -> Result:
         """As :meth:`score`, with all the metric gives; ``maps`` as in :func:`utils.hdrvdp2.hdrvdp2`."""
+        from utils.hdrvdp2.metric import hdrvdp2  # torch comes in with the first comparison
+
         ppd = self.pixels_per_degree(width=label.shape[-1], height=label.shape[-2])
         test, reference = (label, prediction) if self.swapped else (prediction, label)
         return hdrvdp2(self._prepare(test), self._prepare(reference), self.color_encoding, ppd, maps=maps)
+
+    def changed(
+        self,
+        *,
+        encoding: str | None = None,
+        ppd: float | None = None,
+        peak: float | None = None,
+        rgbe: bool = False,
+    ) -> Protocol:
+        """This protocol with single settings changed; named and sourced so that nobody takes it for the published one.
+
+        Without a change it is the protocol itself. Raises InputError for a peak or pixels per degree not above 0.
+        """
+        asked = {"color_encoding": encoding, "viewing": ppd, "peak": peak, "rgbe": rgbe or None}
+        changes: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+        if all(getattr(self, name) == value for name, value in changes.items()):
+            return self
+        return replace(self, name=f"{self.name}, changed", source=f"custom, after {self.name}", **changes)
 
     def describe(self) -> dict[str, str | float | bool]:
         """What a report prints beside Q, ready for JSON."""
@@ -102,6 +107,8 @@ class Protocol:
         )
 
     def _prepare(self, image: Tensor) -> Tensor:
+        import torch
+
         image = image.detach()
         if self.rgbe:
             rounded = rgbe_round(image.permute(1, 2, 0).cpu().float().numpy())
@@ -114,7 +121,7 @@ PROTOCOLS = {
     for protocol in (
         Protocol(
             "safnet",
-            viewing=Display(28, 0.55),
+            viewing=DEFAULT_DISPLAY,
             source="SAFNet (ECCV 2024), matlab_evaluation/eval_siggraph17.m and eval_challenge123.m",
         ),
         Protocol(

@@ -13,7 +13,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from utils.io import InputError
+from utils.files import InputError
 
 SMALLEST = 15  # pixels; the high-pass filter is 15 x 15
 Bands = list[list[Tensor]]  # [band][orientation] (B, h, w): high-pass, oriented levels from fine to coarse, base

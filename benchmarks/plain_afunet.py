@@ -18,7 +18,7 @@ from utils.checkpoint import official_of
 State = dict[str, Tensor]
 
 
-class ReferenceAFUNet(torch.nn.Module):
+class PlainAFUNet(torch.nn.Module):
     """The plain network with the weights of a model; they are shared, so gradients arrive in the model's parameters.
 
     ``masks`` is "rebuilt" (on the CPU in every block, shifted or not, as released) or "cached". No stochastic depth.

@@ -7,7 +7,7 @@ import dataclasses
 from pathlib import Path
 
 from datasets.scenes import LAYOUTS, SAMPLES, Layout
-from utils.io import InputError
+from utils.files import InputError
 
 DATA = Path("data")
 PATH_FLAGS = {  # each is a field of Layout

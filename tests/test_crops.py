@@ -12,12 +12,15 @@ import numpy as np
 import pytest
 import torch
 
-from datasets import brackets
-from datasets.brackets import Augmentation, EpochBatches, Reader, TrainingBatches, TrainingCrops
-from datasets.scenes import Scene
+from datasets import cache
+from datasets import crops as crops_module
+from datasets.cache import Reader
+from datasets.crops import Augmentation, EpochBatches, TrainingBatches, TrainingCrops
+from datasets.scenes import Sample, Scene, split_validation
 from tests.random_scenes import random_scene
 from utils.exposure import to_linear
-from utils.io import InputError, ldr_to_float
+from utils.files import InputError
+from utils.images import ldr_to_float
 
 CPU = torch.device("cpu")
 P = 16
@@ -30,12 +33,12 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> list[Scene]:
 
 
 def crops(readers: list[Reader], repeat: int = 4, seed: int = 443) -> TrainingCrops:
-    return TrainingCrops(readers, P, brackets.paper_augmentation, repeat, seed)
+    return TrainingCrops(readers, P, crops_module.paper_augmentation, repeat, seed)
 
 
-@pytest.mark.parametrize("choice", brackets.CACHE_CHOICES)
+@pytest.mark.parametrize("choice", cache.CACHE_CHOICES)
 def test_every_cache_choice_gives_what_the_files_hold(choice: str, scenes: list[Scene], tmp_path: Path) -> None:
-    for scene, read in zip(scenes, brackets.readers(scenes, choice, tmp_path / "cache"), strict=True):
+    for scene, read in zip(scenes, cache.readers(scenes, choice, tmp_path / "cache"), strict=True):
         for ours, theirs in zip(read(), scene.read(), strict=True):
             assert ours.dtype == theirs.dtype and np.array_equal(ours, theirs)
     assert len(list(tmp_path.rglob("*.npy"))) == (3 if choice == "disk" else 0)
@@ -43,59 +46,59 @@ def test_every_cache_choice_gives_what_the_files_hold(choice: str, scenes: list[
 
 def test_the_cache_is_built_once_and_never_goes_stale(tmp_path: Path) -> None:
     scene = random_scene(tmp_path / "a")
-    (first,) = brackets.build_cache([scene], tmp_path / "cache")
+    (first,) = cache.build_cache([scene], tmp_path / "cache")
     stamp = first.stat().st_mtime_ns
-    assert brackets.build_cache([scene], tmp_path / "cache") == [first] and first.stat().st_mtime_ns == stamp
+    assert cache.build_cache([scene], tmp_path / "cache") == [first] and first.stat().st_mtime_ns == stamp
     random_scene(tmp_path / "a", seed=7)
-    (second,) = brackets.build_cache([scene], tmp_path / "cache")
+    (second,) = cache.build_cache([scene], tmp_path / "cache")
     assert second != first
-    assert np.array_equal(brackets.open_cached(second)[2], scene.read()[2])
+    assert np.array_equal(cache.open_cached(second)[2], scene.read()[2])
     os.utime(scene.exposure_path, ns=(0, 0))  # as another file of the same size would look
-    assert brackets.cache_path(scene, tmp_path / "cache") != second
+    assert cache.cache_path(scene, tmp_path / "cache") != second
 
 
 def test_a_damaged_cache_file_is_made_anew(scenes: list[Scene], tmp_path: Path) -> None:
-    path = brackets.build_cache(scenes[:1], tmp_path)[0]
+    path = cache.build_cache(scenes[:1], tmp_path)[0]
     path.write_bytes(path.read_bytes()[:1000])
-    assert brackets.build_cache(scenes[:1], tmp_path) == [path]
-    assert np.array_equal(brackets.open_cached(path)[0], scenes[0].read()[0])
+    assert cache.build_cache(scenes[:1], tmp_path) == [path]
+    assert np.array_equal(cache.open_cached(path)[0], scenes[0].read()[0])
 
 
 def test_two_processes_may_build_the_cache_at_once(scenes: list[Scene], tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
     builders = [
-        context.Process(target=brackets.build_cache, args=(scenes, tmp_path), kwargs={"progress": False}) for _ in "12"
+        context.Process(target=cache.build_cache, args=(scenes, tmp_path), kwargs={"progress": False}) for _ in "12"
     ]
     for builder in builders:
         builder.start()
     for builder in builders:
         builder.join(20)
         assert builder.exitcode == 0
-    assert sorted(tmp_path.iterdir()) == sorted(brackets.cache_path(scene, tmp_path) for scene in scenes)
+    assert sorted(tmp_path.iterdir()) == sorted(cache.cache_path(scene, tmp_path) for scene in scenes)
     for scene in scenes:
-        assert np.array_equal(brackets.open_cached(brackets.cache_path(scene, tmp_path))[0], scene.read()[0])
+        assert np.array_equal(cache.open_cached(cache.cache_path(scene, tmp_path))[0], scene.read()[0])
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     scene = random_scene(tmp_path / "a")
     scene.label_path.unlink()
     with pytest.raises(InputError, match=r"HDRImg\.hdr: no label"):
-        brackets.build_cache([scene], tmp_path / "cache")
+        cache.build_cache([scene], tmp_path / "cache")
 
 
 def test_a_cache_that_cannot_be_written_names_the_ways_out(scenes: list[Scene], tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"--cache_dir.*--cache_choice none"):
-        brackets.build_cache(scenes, tmp_path / "file" / "cache")
+        cache.build_cache(scenes, tmp_path / "file" / "cache")
 
 
 def test_reading_crops_does_not_gather_the_cache_in_memory(tmp_path: Path) -> None:
     frames, label = np.ones((3, 1000, 1500, 3), np.uint16), np.ones((1000, 1500, 3), np.float32)
-    brackets._write_cached(tmp_path / "big.npy", (frames, np.zeros(3, np.float32), label))
+    cache._write_cached(tmp_path / "big.npy", Sample(frames, np.zeros(3, np.float32), label))
     size = frames.nbytes + label.nbytes
     del frames, label
-    readers: list[Reader] = [partial(brackets.open_cached, tmp_path / "big.npy")]
-    dataset = TrainingCrops(readers, 128, brackets.paper_augmentation, 150, 1)
+    readers: list[Reader] = [partial(cache.open_cached, tmp_path / "big.npy")]
+    dataset = TrainingCrops(readers, 128, crops_module.paper_augmentation, 150, 1)
     before = resident()
     for index in range(len(dataset)):  # cover the image more than once
         dataset[1, index]
@@ -111,7 +114,7 @@ def resident() -> int:
 def test_a_crop_is_a_window_of_the_scene_frames_and_label_alike(scenes: list[Scene]) -> None:
     image = np.arange(30 * 41, dtype=np.float32).reshape(30, 41, 1).repeat(3, 2)
     frames = np.stack([image.astype(np.uint16) + i for i in range(3)])
-    dataset = crops([lambda: (frames, np.zeros(3, np.float32), image)], repeat=40)
+    dataset = crops([lambda: Sample(frames, np.zeros(3, np.float32), image)], repeat=40)
     corners = set()
     for index in range(len(dataset)):
         sample = dataset[1, index]
@@ -128,7 +131,7 @@ def test_a_crop_is_a_window_of_the_scene_frames_and_label_alike(scenes: list[Sce
 def test_augmentations_reach_all_they_should(name: str, count: int) -> None:
     image = np.arange(P * P).reshape(P, P, 1)
     rng = np.random.default_rng(0)
-    seen = [brackets.AUGMENTATIONS[name](rng)(image).tobytes() for _ in range(4000)]
+    seen = [crops_module.AUGMENTATIONS[name](rng)(image).tobytes() for _ in range(4000)]
     shares = sorted(seen.count(view) / len(seen) for view in set(seen))
     assert len(shares) == count
     wanted = [1 / 8] * 8 if name == "paper" else [1 / 4, 1 / 4, 1 / 2]
@@ -143,7 +146,7 @@ def test_an_augmentation_is_a_turn_then_flips() -> None:
 
 
 def test_samples_depend_on_seed_epoch_and_index_only(scenes: list[Scene]) -> None:
-    readers = brackets.readers(scenes, "memory", "")
+    readers = cache.readers(scenes, "memory", "")
     one, other = crops(readers), crops(readers)
     list(map(other.__getitem__, [(2, 5), (9, 1)]))  # what was drawn before has no influence
     assert np.array_equal(one[1, 3].label, other[1, 3].label)
@@ -192,7 +195,7 @@ def test_an_epoch_begun_with_other_steps_ends_on_a_whole_one() -> None:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_batches_hold_the_networks_input(workers: int, scenes: list[Scene], tmp_path: Path) -> None:
-    dataset = crops(brackets.readers(scenes, "disk", tmp_path))
+    dataset = crops(cache.readers(scenes, "disk", tmp_path))
     share = EpochBatches(len(dataset), 5, seed=443)
     found = list(TrainingBatches(dataset, share, CPU, workers)(3, 5))
     share.go_to(3, 5)
@@ -210,25 +213,25 @@ def test_batches_hold_the_networks_input(workers: int, scenes: list[Scene], tmp_
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_scene_smaller_than_the_crop_gets_one_clear_line(workers: int, scenes: list[Scene]) -> None:
-    dataset = TrainingCrops(brackets.readers(scenes, "none", ""), 64, brackets.paper_augmentation, 1, 1)
+    dataset = TrainingCrops(cache.readers(scenes, "none", ""), 64, crops_module.paper_augmentation, 1, 1)
     with pytest.raises(InputError) as error:
         list(TrainingBatches(dataset, EpochBatches(3, 1, seed=1), CPU, workers)(1))
     assert str(error.value) == "a training scene is 41x30, smaller than --train_patch_size 64"
 
 
 def test_whole_scenes_for_validation(scenes: list[Scene]) -> None:
-    x, label = brackets.whole_scene(scenes[0].read, CPU)
+    x, label = crops_module.whole_scene(scenes[0].read, CPU)
     assert x.shape == (1, 18, 30, 41) and label.shape == (3, 30, 41)
     assert np.array_equal(label.permute(1, 2, 0).numpy(), scenes[0].read()[2])
 
 
 def test_held_out_scenes(scenes: list[Scene]) -> None:
     many = [Scene(str(i), (), Path(), Path()) for i in range(74)]
-    kept, held = brackets.split_validation(many, 0.05, seed=443)
+    kept, held = split_validation(many, 0.05, seed=443)
     assert len(held) == 4 and sorted(kept + held, key=many.index) == many
-    assert brackets.split_validation(many, 0.05, seed=443) == (kept, held)
-    assert brackets.split_validation(many, 0.05, seed=1)[1] != held
-    assert len(brackets.split_validation(scenes, 0.05, seed=1)[1]) == 1
-    assert brackets.split_validation(scenes, 0, seed=1) == (scenes, [])
+    assert split_validation(many, 0.05, seed=443) == (kept, held)
+    assert split_validation(many, 0.05, seed=1)[1] != held
+    assert len(split_validation(scenes, 0.05, seed=1)[1]) == 1
+    assert split_validation(scenes, 0, seed=1) == (scenes, [])
     with pytest.raises(InputError, match="--validate_on test"):
-        brackets.split_validation(scenes[:1], 0.05, seed=1)
+        split_validation(scenes[:1], 0.05, seed=1)

@@ -1,4 +1,4 @@
-"""Training data: scenes decoded once into a memory-mapped cache, crops cut from it, batches on the training device.
+"""Training data: crops cut from scenes, and batches of them on the training device.
 
 Every crop and augmentation is a function of (seed, epoch, index of the sample) alone. So the samples of a run are the
 same for any number of workers or processes, and after any interruption.
@@ -6,32 +6,23 @@ same for any number of workers or processes, and after any interruption.
 
 from __future__ import annotations
 
-import hashlib
-import os
-import random
 import signal
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
-from tqdm import tqdm
 
-from datasets.scenes import Scene
+from datasets.cache import Reader
+from datasets.scenes import Sample
 from utils.exposure import network_input
-from utils.io import LDR_SCALE, InputError, atomic_path
+from utils.files import InputError
 
-CACHE_VERSION = 1  # goes up when the layout of cached files changes
 STOP_GRACE = 60  # seconds a loader process outlives a stop signal, in which the training process finishes its step
-CACHE_CHOICES = ("disk", "memory", "none")
 
-Bracket = tuple[np.ndarray, np.ndarray, np.ndarray]  # what Scene.read returns: frames, ev, label
-Reader = Callable[[], Bracket]
 Batch = tuple[Tensor, Tensor, Tensor]
 Key = tuple[int, int]  # epoch, index of the sample in it
 
@@ -64,103 +55,12 @@ def released_augmentation(rng: np.random.Generator) -> Augmentation:
 AUGMENTATIONS = {"paper": paper_augmentation, "released": released_augmentation}
 
 
-def readers(scenes: Sequence[Scene], choice: str, cache_dir: str | Path, *, progress: bool = True) -> list[Reader]:
-    """One function per scene that returns its (frames, ev, label), as :meth:`Scene.read` does.
-
-    Args:
-        scenes: the scenes, any number.
-        choice: "disk" decodes once into memory-mapped files below ``cache_dir``; "memory" decodes once and holds the
-            arrays; "none" decodes at every call.
-        cache_dir: used by "disk" only.
-        progress: show a bar while scenes are decoded.
-
-    Raises:
-        InputError: a scene cannot be read, or the cache cannot be written.
-    """
-    if choice == "disk":
-        return [partial(open_cached, path) for path in build_cache(scenes, Path(cache_dir), progress=progress)]
-    if choice == "memory":
-        return [partial(_held, s.read()) for s in tqdm(scenes, "decoding", disable=None if progress else True)]
-    return [scene.read for scene in scenes]
-
-
-def _held(bracket: Bracket) -> Bracket:
-    return bracket
-
-
-def build_cache(scenes: Sequence[Scene], cache_dir: Path, *, progress: bool = True) -> list[Path]:
-    """The cache files of ``scenes``, made where they are missing. Raises InputError.
-
-    Each file appears whole or not at all, so any number of processes may build at once. They go through the scenes in
-    random order, and so share the work.
-    """
-    paths = [cache_path(scene, cache_dir) for scene in scenes]
-    missing = [(scene, path) for scene, path in zip(scenes, paths, strict=True) if not _is_whole(path)]
-    random.SystemRandom().shuffle(missing)
-    for scene, path in tqdm(missing, "building the cache", disable=None if progress and missing else True):
-        if not _is_whole(path):  # another process may have been quicker
-            _write_cached(path, scene.read())
-    return paths
-
-
-def cache_path(scene: Scene, cache_dir: Path) -> Path:
-    """Where a scene is cached: the name changes with the place, size and time of each of its files."""
-    files = [*scene.ldr_paths, scene.exposure_path, scene.label_path]
-    try:
-        stats = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    except OSError:
-        scene.read()  # says which file is missing
-        raise
-    digest = hashlib.sha256(repr((CACHE_VERSION, stats)).encode()).hexdigest()[:16]
-    return cache_dir / f"{scene.name}-{digest}.npy"
-
-
-def open_cached(path: Path) -> Bracket:
-    """Memory-mapped (frames, ev, label) of a cache file.
-
-    Opened for every crop and let go after it: a mapping that is kept would count towards the memory of each process,
-    page by page, until it holds the data set.
-    """
-    record = np.load(path, mmap_mode="r")
-    return record["frames"], record["ev"], record["label"]
-
-
-def _write_cached(path: Path, bracket: Bracket) -> None:
-    frames, ev, label = bracket
-    record = np.empty((), [("label", "<f4", label.shape), ("ev", "<f4", ev.shape), ("frames", "<u2", frames.shape)])
-    record["frames"], record["ev"], record["label"] = frames, ev, label
-    try:
-        with atomic_path(path) as temporary:
-            np.save(temporary, record)
-    except InputError as error:
-        size = f"{record.nbytes / 2**20:.0f} MiB a scene"
-        raise InputError(
-            f"{error}: --cache_dir; or do without the cache, which takes {size}: --cache_choice none"
-        ) from None
-
-
-def _is_whole(path: Path) -> bool:
-    try:
-        np.load(path, mmap_mode="r")
-    except (OSError, ValueError, EOFError):  # absent, or cut short by other hands
-        return False
-    return True
-
-
-class Sample(NamedTuple):
-    """One crop: frames (3, P, P, 3) uint16, ev (3,) float32, label (P, P, 3) float32."""
-
-    frames: np.ndarray
-    ev: np.ndarray
-    label: np.ndarray
-
-
 @dataclass(frozen=True)
 class TrainingCrops(Dataset[Sample]):
     """``repeat`` random crops of every scene, each asked for by (epoch, index).
 
     Attributes:
-        readers: from :func:`readers`.
+        readers: from :func:`datasets.cache.readers`.
         patch_size: side of the crop, pixels.
         augmentation: one of ``AUGMENTATIONS``' functions.
         repeat: visits of each scene in an epoch.
@@ -279,7 +179,7 @@ def prepare_worker(_: int) -> None:
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """frames (B, 3, P, P, 3) uint16, ev (B, 3) float32, label (B, P, P, 3) float32."""
+    """Samples of one size, stacked: frames (B, 3, P, P, 3) uint16, ev (B, 3) float32, label (B, P, P, 3) float32."""
     frames, ev, label = (torch.from_numpy(np.stack(part)) for part in zip(*samples, strict=True))
     return frames, ev, label
 
@@ -287,8 +187,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
 def on_device(batch: Batch, device: torch.device) -> tuple[Tensor, Tensor]:
     """Collated samples -> the input (B, 18, H, W) and the label (B, 3, H, W), float32 on ``device``."""
     frames, ev, label = (part.to(device, non_blocking=True) for part in batch)
-    ldr = frames.to(torch.float32).permute(0, 1, 4, 2, 3) / LDR_SCALE
-    return network_input(ldr, ev), label.permute(0, 3, 1, 2).contiguous()
+    return network_input(frames, ev), label.permute(0, 3, 1, 2).contiguous()
 
 
 def whole_scene(reader: Reader, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -296,24 +195,3 @@ def whole_scene(reader: Reader, device: torch.device) -> tuple[Tensor, Tensor]:
     frames, ev, label = (np.array(part) for part in reader())
     x, y = on_device(collate([Sample(frames, ev, label)]), device)
     return x, y[0]
-
-
-def split_validation(scenes: Sequence[Scene], fraction: float, seed: int) -> tuple[list[Scene], list[Scene]]:
-    """(training scenes, held-out scenes): ``fraction`` of them, at least one, chosen by ``seed``; 0 holds none out.
-
-    Raises InputError where nothing would be left to train on.
-    """
-    count = max(1, round(fraction * len(scenes))) if fraction > 0 else 0
-    if count >= len(scenes):
-        raise InputError(
-            f"{len(scenes)} training scene(s) cannot be split with --val_fraction {fraction:g}; "
-            "lower it, or choose --validate_on test"
-        )
-    held = set(np.random.default_rng((seed, 0, 0)).permutation(len(scenes))[:count].tolist())
-    kept = [scene for i, scene in enumerate(scenes) if i not in held]
-    return kept, [scene for i, scene in enumerate(scenes) if i in held]
-
-
-def default_workers(device: torch.device) -> int:
-    """Loader processes that keep one GPU fed; none where the CPU itself trains."""
-    return min(4, os.cpu_count() or 1) if device.type == "cuda" else 0

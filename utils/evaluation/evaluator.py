@@ -6,27 +6,34 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
-from datasets.scenes import Scene
 from models import AFUNet
+from utils import hdrvdp2
+from utils.evaluation.metrics import METRICS
+from utils.evaluation.tables import VDP
 from utils.exposure import network_input
-from utils.hdrvdp2 import Protocol
-from utils.inference import Path, predict
-from utils.io import InputError, ldr_to_float
-from utils.metrics import METRICS
-from utils.report import VDP
+from utils.files import InputError
+from utils.inference import Way, predict
 
 FINISHERS = 3  # scenes that are scored and saved beside the network, on a GPU
 
-Reading = tuple[np.ndarray, np.ndarray, np.ndarray]
+Reading = tuple[np.ndarray, np.ndarray, np.ndarray]  # frames, ev, label
 Item = TypeVar("Item")
 Value = TypeVar("Value")
+
+
+class Scene(Protocol):
+    """What is evaluated: frames (3, H, W, 3) uint16, ev (3,), label (H, W, 3) linear, read when they are needed."""
+
+    @property
+    def name(self) -> str: ...
+
+    def read(self) -> Reading: ...
 
 
 @dataclass(frozen=True)
@@ -35,9 +42,9 @@ class Reconstruction:
 
     Attributes:
         scene: its files.
-        frames, ev, label: as :meth:`Scene.read` gives them.
+        frames, ev, label: as its ``read`` gives them.
         prediction: (3, H, W) linear HDR, on the network's device.
-        path: how the network ran, "whole" or "strips".
+        ran: how the network ran, see :func:`utils.inference.predict`.
     """
 
     scene: Scene
@@ -45,7 +52,7 @@ class Reconstruction:
     ev: np.ndarray
     label: np.ndarray
     prediction: Tensor
-    path: str
+    ran: str
 
 
 @dataclass
@@ -55,14 +62,14 @@ class Outcome:
     Attributes:
         scene: its name.
         metrics: by name; {} where the scene failed.
-        path: how the network ran.
+        ran: how the network ran.
         ppd: pixels per degree that HDR-VDP-2 was computed with; None without it.
         failure: the reason; "" for success.
     """
 
     scene: str
     metrics: dict[str, float] = field(default_factory=dict)
-    path: str = ""
+    ran: str = ""
     ppd: float | None = None
     failure: str = ""
 
@@ -73,17 +80,19 @@ class Evaluation:
 
     Attributes:
         model, device: the network and where it is.
-        patch_size, path: see :func:`utils.inference.predict`.
+        patch_size, way: see :func:`utils.inference.predict`.
         vdp: how HDR-VDP-2 is called; None leaves it out.
         save: called with every reconstruction and its metrics.
+        say: gets a line where memory makes another way necessary.
     """
 
     model: AFUNet
     device: torch.device
     patch_size: int = 128
-    path: Path = "auto"
-    vdp: Protocol | None = None
+    way: Way = "auto"
+    vdp: hdrvdp2.Protocol | None = None
     save: Callable[[Reconstruction, dict[str, float]], None] = lambda reconstruction, metrics: None
+    say: Callable[[str], None] = print
 
     def run(self, scenes: Sequence[Scene]) -> Iterator[Outcome]:
         """The outcome of every scene, in order. A scene that fails does not stop the rest.
@@ -91,7 +100,7 @@ class Evaluation:
         The next scene is read in a thread beside the network. On a GPU scoring and saving go on beside it too; on the
         CPU they would only take its cores.
         """
-        made = map(self._reconstruct, scenes, ahead(Scene.read, scenes))
+        made = map(self._reconstruct, scenes, ahead(lambda scene: scene.read(), scenes))
         for finishing in ahead(self._finish, made, count=FINISHERS if self.device.type == "cuda" else 0):
             yield finishing.result()
 
@@ -107,10 +116,9 @@ class Evaluation:
     def _reconstruct(self, scene: Scene, reading: Future[Reading]) -> Reconstruction | Outcome:
         try:
             frames, ev, label = reading.result()
-            ldr = torch.from_numpy(ldr_to_float(frames)).to(self.device).permute(0, 3, 1, 2)
-            x = network_input(ldr, torch.from_numpy(ev).to(self.device))
-            prediction, path = predict(self.model, x[None], self.patch_size, self.path)
-            return Reconstruction(scene, frames, ev, label, prediction[0], path)
+            x = network_input(torch.from_numpy(frames).to(self.device), ev)[None]
+            prediction, ran = predict(self.model, x, self.patch_size, self.way, say=self.say)
+            return Reconstruction(scene, frames, ev, label, prediction[0], ran)
         except Exception as error:
             return Outcome(scene.name, failure=_reason(scene, error))
 
@@ -122,7 +130,7 @@ class Evaluation:
             self.save(made, metrics)
             h, w = made.label.shape[:2]
             ppd = self.vdp.pixels_per_degree(width=w, height=h) if self.vdp else None
-            return Outcome(made.scene.name, metrics, made.path, ppd)
+            return Outcome(made.scene.name, metrics, made.ran, ppd)
         except Exception as error:
             return Outcome(made.scene.name, failure=_reason(made.scene, error))
 
@@ -136,15 +144,6 @@ def ahead(function: Callable[[Item], Value], items: Iterable[Item], count: int =
             if len(waiting) > count:
                 yield waiting.popleft()
         yield from waiting
-
-
-def gather(outcomes: list[Outcome], world: int) -> list[Outcome]:
-    """The outcomes of all processes."""
-    if world == 1:
-        return outcomes
-    shares: list[list[Outcome]] = [[]] * world
-    dist.all_gather_object(shares, outcomes)
-    return [outcome for share in shares for outcome in share]
 
 
 def _reason(scene: Scene, error: Exception) -> str:

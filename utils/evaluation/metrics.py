@@ -13,7 +13,7 @@ from pytorch_msssim import ssim as gaussian_ssim
 from torch import Tensor
 
 from utils.exposure import tonemap
-from utils.io import InputError
+from utils.files import InputError
 
 WINDOW = 11  # pixels
 SIGMA = 1.5  # pixels

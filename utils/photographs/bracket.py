@@ -1,7 +1,7 @@
-"""A bracket of photographs made ready for the network, and the network run on it.
+"""A bracket of photographs made ready for the network.
 
     bracket = load_bracket(["a.jpg", "b.jpg", "c.jpg"])
-    hdr = reconstruct(load_model("afunet.pth"), bracket.frames, bracket.ev)
+    hdr = utils.inference.reconstruct(load_model("afunet.pth"), bracket.frames, bracket.ev)
 
 The HDR image is aligned with the reference, the middle exposure. Its value 1 is where the darkest frame clips; the
 reference clips at 2^-ev[1].
@@ -10,32 +10,25 @@ reference clips at 2^-ev[1].
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from models import AFUNet
-from models.streaming import reconstruct as reconstruct_in_strips
-from utils.alignment import Mode, Motion, align, common_region
-from utils.exposure import network_input
-from utils.inference import Path as Inference
-from utils.inference import choose_path, whole_or_none
-from utils.io import InputError, ldr_to_float
-from utils.memory import choose_storage
-from utils.photographs import Shot, photographs_in, read_frame, read_shot, read_white_balance
+from utils.alignment import Motion, align, common_region
+from utils.choices import Mode
+from utils.exposure import CLIPPED
+from utils.files import EXPOSURE_FILE, InputError, read_exposures
+from utils.images import ldr_to_float
+from utils.photographs.shots import Shot, photographs_in, read_frame, read_shot, read_white_balance
 
-EXPOSURE_FILE = "exposure.txt"  # of the user's own folders; any number of frames
 STEPS = (2.0, 3.0)  # EV between neighbours in the training sets
-BANDS = 50
 SMALLEST = 16  # pixels of a side
 WIDEST = 30.0  # EV between the darkest and the brightest frame; beyond it a figure is wrong
 SAME = 0.2  # EV; exposures nearer than this are one exposure
 AS_GOOD = 0.03  # share of clipped pixels that makes no difference
-BRIGHT, BLACK = 0.99, 0.02  # LDR values beyond which a pixel tells nothing
+BLACK = 0.02  # LDR value below which a pixel tells nothing
 PASS = "pass --ev (e.g. --ev 0 2 4) or --times (e.g. --times 1/100 1/25 1/6), one per file in the order of the files"
 
 
@@ -106,58 +99,6 @@ def load_bracket(
     )
 
 
-@torch.inference_mode()
-def reconstruct(
-    model: AFUNet,
-    frames: np.ndarray,
-    ev: Sequence[float] | np.ndarray,
-    *,
-    inference: Inference = "auto",
-    progress: Callable[[int, int], None] | None = None,
-    say: Callable[[str], None] = print,
-) -> np.ndarray:
-    """The HDR image of three frames.
-
-    Args:
-        model: an AFUNet in eval mode; its device does the work.
-        frames: (3, H, W, 3) RGB of rising exposure on the 2.2 curve, uint16, or float in [0, 1].
-        ev: three exponents to base 2, the darkest frame's being 0.
-        inference: "whole" is one forward call, "strips" gives the same numbers in bounded memory; "auto" takes strips
-            on the CPU, and on a GPU where its memory does not do.
-        progress: called with (done, total) as the strips go by.
-        say: gets a line where memory makes another way necessary.
-
-    Returns:
-        (H, W, 3) float32 linear RGB in (0, 1), aligned with the second frame; 1 is where the first frame clips.
-
-    Raises:
-        InputError: not enough memory for strips either, or an output that is not finite.
-    """
-    device = next(model.parameters()).device
-    rows = _rows_of(frames, ev)
-    y = None
-    if choose_path(device, inference) == "whole":
-        y = whole_or_none(model, rows(0, frames.shape[1]), device)
-        if y is None:
-            say("out of GPU memory: going on in strips, which take less and give the same numbers")
-    if y is None:
-        y = _in_strips(model, rows, frames.shape[1:3], progress, say)
-    hdr = np.ascontiguousarray(y[0].permute(1, 2, 0).float().cpu().numpy())
-    if not np.isfinite(hdr).all():
-        raise InputError("the network's output is not finite; the weights are damaged")
-    return hdr
-
-
-def estimate_seconds(model: AFUNet, frames: np.ndarray, ev: Sequence[float] | np.ndarray) -> float:
-    """How long :func:`reconstruct` will take, from a timed band of the frames; the band is one in BANDS of the rows."""
-    height = frames.shape[1]
-    rows = max(math.ceil(height / BANDS / 8) * 8, 16)
-    reconstruct(model, frames[:, :16], ev)  # the first call of a process is slower than the others
-    started = time.perf_counter()
-    reconstruct(model, frames[:, :rows], ev)
-    return (time.perf_counter() - started) * height / min(rows, height)
-
-
 def find_exposures(
     shots: Sequence[Shot], ev: Sequence[float] | None = None, times: Sequence[float] | None = None
 ) -> tuple[list[float], str]:
@@ -221,7 +162,7 @@ def choose_three(ev: Sequence[float], clipped: Sequence[float], reference: int |
 def clipped_share(frame: np.ndarray) -> float:
     """Share of the pixels of an (H, W, 3) uint16 frame that are blown out in a channel or black in all."""
     ldr = ldr_to_float(frame[::4, ::4])
-    return float(((ldr.max(axis=2) >= BRIGHT) | (ldr.max(axis=2) <= BLACK)).mean())
+    return float(((ldr.max(axis=2) >= CLIPPED) | (ldr.max(axis=2) <= BLACK)).mean())
 
 
 def _choose(
@@ -247,36 +188,6 @@ def _read_frames(shots: Sequence[Shot], gamma: str | float) -> np.ndarray:
     return frames
 
 
-def _rows_of(frames: np.ndarray, ev: Sequence[float] | np.ndarray) -> Callable[[int, int], torch.Tensor]:
-    """The network input (1, 18, last - first, W) of some rows: of a large photograph it is never held as a whole."""
-    exponents = torch.as_tensor(np.asarray(ev, np.float32))[None]
-
-    def rows(first: int, last: int) -> torch.Tensor:
-        part = frames[:, first:last]
-        ldr = ldr_to_float(part) if part.dtype == np.uint16 else part.astype(np.float32)
-        return network_input(torch.from_numpy(ldr).permute(0, 3, 1, 2)[None], exponents)
-
-    return rows
-
-
-def _in_strips(
-    model: AFUNet,
-    rows: Callable[[int, int], torch.Tensor],
-    size: tuple[int, ...],
-    progress: Callable[[int, int], None] | None,
-    say: Callable[[str], None],
-) -> torch.Tensor:
-    h, w = size
-    storage = choose_storage(next(model.parameters()).device, h * w)
-    if storage == torch.float16:
-        say(
-            "little memory: features are kept in half precision, which changes the result a little (near 80 dB PSNR-mu)"
-        )
-    y = reconstruct_in_strips(model, rows, size=(h, w), storage=storage, progress=progress)
-    assert isinstance(y, torch.Tensor)
-    return y
-
-
 def _per_file(values: Sequence[float], shots: Sequence[Shot], source: str) -> list[float]:
     if len(values) != len(shots):
         raise InputError(f"{source}: {len(values)} exposures for {len(shots)} photographs ({_listed(shots)})")
@@ -285,10 +196,7 @@ def _per_file(values: Sequence[float], shots: Sequence[Shot], source: str) -> li
 
 def _from_exposure_file(file: Path, shots: Sequence[Shot]) -> list[float]:
     """Line i of the file belongs to photograph i of its folder, in name order."""
-    try:
-        values = [float(word) for word in file.read_text(encoding="utf-8-sig").replace(",", " ").split()]
-    except (OSError, ValueError):
-        raise InputError(f"{file}: not a text file of numbers; write one exponent to base 2 per line") from None
+    values = read_exposures(file)
     paths = photographs_in(file.parent)
     if len(values) != len(paths):
         raise InputError(f"{file}: {len(values)} exposures for {len(paths)} photographs in this folder")

@@ -1,4 +1,4 @@
-"""Tables and pictures: what they hold, in which order and rounding."""
+"""Tables: what they hold, in which order and rounding."""
 
 from __future__ import annotations
 
@@ -7,23 +7,10 @@ import io
 import json
 import math
 
-import numpy as np
 import pytest
 
-from utils.published import PUBLISHED
-from utils.report import (
-    DECIMALS,
-    Results,
-    format_row,
-    panel,
-    scene_picture,
-    shortened,
-    summary,
-    to_csv,
-    to_json,
-    to_markdown,
-    tone_mapped,
-)
+from utils.evaluation.published import PUBLISHED
+from utils.evaluation.tables import DECIMALS, Results, format_row, summary, to_csv, to_json, to_markdown
 
 FIGURES = {"PSNR-mu": 44.906, "PSNR-l": 42.594, "SSIM-mu": 0.992349, "SSIM-l": 0.99056, "HDR-VDP-2": 66.749}
 OTHERS = {"PSNR-mu": 40.0, "PSNR-l": 40.0, "SSIM-mu": 0.99, "SSIM-l": 0.98, "HDR-VDP-2": 60.0}
@@ -95,56 +82,6 @@ def test_summary_and_row_are_rounded_as_the_paper_does() -> None:
     assert "| AFUNet, Kalantari.pth | 44.91 |" in text and "| AFUNet, published | 44.91 |" in text
 
 
-# Pictures
-
-
-def test_tone_mapping_of_black_white_and_too_bright() -> None:
-    hdr = np.array([0.0, 1.0, 3.0, -1.0], np.float32).reshape(2, 2, 1).repeat(3, axis=2)
-    assert tone_mapped(hdr)[..., 0].tolist() == [[0, 255], [255, 0]]
-
-
-def test_a_panel_holds_its_images_unchanged_where_they_fit() -> None:
-    rng = np.random.default_rng(0)
-    images = [rng.integers(0, 256, (30, 60, 3), dtype=np.uint8) for _ in range(3)]
-    picture = panel(images, ["one", "two\nwith a second line", "three"], columns=2, cell_width=60, heading="all")
-    assert picture.dtype == np.uint8 and picture.shape[1] == 2 * 24 + 2 * 60 + 18
-    for image in images:
-        windows = np.lib.stride_tricks.sliding_window_view(picture, (30, 60, 3))[:, :, 0]
-        assert (windows == image).all(axis=(2, 3, 4)).any()
-
-
-def test_titles_stay_within_their_images() -> None:
-    assert shortened("short", 10) == "short"
-    assert shortened("PXL_20240517_103012345.COVER.jpg", 13) == "PXL_20…ER.jpg"
-    assert len(shortened("x" * 200, 41)) == 41
-    image = np.zeros((40, 60, 3), np.uint8)
-    page = panel([image, image], ["x" * 300, "$a$_$ 中"], cell_width=300)
-    gap = page[:, 24 + 300 : 24 + 300 + 18]
-    assert (gap[:40] == 255).all() and (page[:40, -24:] == 255).all()
-
-
 def test_the_summary_tells_of_failures() -> None:
     text = summary(results(failures={"b": "scene b: no label"}))
     assert "1 scene(s) FAILED" in text
-
-
-def test_a_map_is_drawn_in_colours_with_a_bar_below() -> None:
-    ramp = np.linspace(0, 0.1, 60)[None].repeat(30, axis=0)
-    without = panel([np.zeros((30, 60, 3))], ["image"], cell_width=60)
-    picture = panel([ramp], ["map"], cell_width=60, map_range=(0.0, 0.1))
-    assert len(picture) == len(without) + 38
-    left, right = picture[60, 24].astype(int), picture[60, 24 + 59].astype(int)
-    assert left.sum() < 30 and right.sum() > 500  # dark where the value is low, light where it is high
-
-
-def test_scene_picture_changes_with_what_it_is_given() -> None:
-    frames = np.full((3, 20, 30, 3), 2**15, np.uint16)
-    label = np.full((20, 30, 3), 0.5, np.float32)
-    texts = {"heading": "Scene 001", "weights": "Kalantari.pth", "metrics": FIGURES}
-    ev = np.array([0, 2, 4], np.float32)
-    picture = scene_picture(frames, ev, label, label, **texts)  # type: ignore[arg-type]
-    untrained = scene_picture(frames, ev, label, label, **{**texts, "weights": "UNTRAINED weights"})  # type: ignore[arg-type]
-    wrong = scene_picture(frames, ev, label * 0.5, label, **texts)  # type: ignore[arg-type]
-    assert picture.shape == untrained.shape == wrong.shape == (*picture.shape[:2], 3)
-    assert (picture != untrained).any(axis=2).sum() > 50
-    assert (picture != wrong).any(axis=2).sum() > 20 * 30

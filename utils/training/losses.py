@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from utils.exposure import tonemap
-from utils.io import InputError
+from utils.files import InputError
 
 DAMAGE = (EOFError, ValueError, pickle.UnpicklingError)  # what torch.load raises for a file of something else
 

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from utils.checkpoint import read_checkpoint, save_checkpoint
 from utils.exposure import tonemap
-from utils.io import InputError
+from utils.files import InputError
 
 PICTURE_SIDE = 640  # pixels of the longer side in TensorBoard
 

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, get_args
 
 import cv2
 import numpy as np
 
 from utils.alignment import comparable
 from utils.baselines import merge_debevec, merge_mertens
-from utils.bracket import BRIGHT, Bracket
-from utils.exposure import GAMMA, to_linear, tonemap
-from utils.io import ldr_to_float
-from utils.report import panel
+from utils.choices import Operator
+from utils.exposure import CLIPPED, GAMMA, MU_LAW, to_linear, tonemap
+from utils.images import ldr_to_float, to_8_bit
+from utils.photographs.bracket import Bracket
+from utils.pictures import panel
 
-Operator = Literal["mu", "reinhard", "drago", "mantiuk"]
-OPERATORS: tuple[Operator, ...] = get_args(Operator)
 ZOOMS = 3
 ZOOM_SHARE = 9  # a zoom is this much smaller than the photograph's longer side
 COLOURS = ((230, 60, 50), (40, 120, 230), (30, 150, 70))  # of the zooms' frames
@@ -32,7 +30,7 @@ CURVES: dict[Operator, Callable[[], cv2.Tonemap]] = {
 def tone_mapped(hdr: np.ndarray, operator: Operator = "mu") -> np.ndarray:
     """Linear HDR (H, W, 3) as a picture to look at, (H, W, 3) uint8: the mu-law, or one of OpenCV's operators."""
     picture = tonemap(hdr.clip(0.0, 1.0)) if operator == "mu" else CURVES[operator]().process(hdr)
-    return np.rint(np.nan_to_num(picture).clip(0.0, 1.0) * 255.0).astype(np.uint8)
+    return to_8_bit(picture)
 
 
 def comparison(bracket: Bracket, hdr: np.ndarray, heading: str) -> np.ndarray:
@@ -53,7 +51,7 @@ def comparison(bracket: Bracket, hdr: np.ndarray, heading: str) -> np.ndarray:
         "MergeDebevec (OpenCV)\ntone-mapped like ours",
         "MergeMertens (OpenCV)\nexposure fusion, our scale",
     ]
-    titles += ["AFUNet\ntone-mapped: T(h) = log(1 + 5000 h) / log 5001"]
+    titles += [f"AFUNet\ntone-mapped: {MU_LAW}"]
     scaled = [tonemap(to_linear(frame, ev)) for frame, ev in zip(frames, bracket.ev, strict=True)]
     for number, place in enumerate(places, 1):
         images += [_framed(image[place], number) for image in (*scaled, debevec, mertens, ours)]
@@ -104,15 +102,13 @@ def _framed(image: np.ndarray, number: int) -> np.ndarray:
 
 
 def _at_cell_width(image: np.ndarray) -> np.ndarray:
-    if image.dtype != np.uint8:
-        image = np.rint(image.clip(0.0, 1.0) * 255.0).astype(np.uint8)
     size = (CELL, max(round(image.shape[0] * CELL / image.shape[1]), 1))
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA if image.shape[1] > CELL else cv2.INTER_CUBIC)
+    return cv2.resize(to_8_bit(image), size, interpolation=cv2.INTER_AREA if image.shape[1] > CELL else cv2.INTER_CUBIC)
 
 
 def _frame_title(bracket: Bracket, i: int) -> str:
     role = ("under-exposed", "reference", "over-exposed")[i]
-    clipped = float((ldr_to_float(bracket.frames[i]).max(axis=2) >= BRIGHT).mean())
+    clipped = float((ldr_to_float(bracket.frames[i]).max(axis=2) >= CLIPPED).mean())
     motion = bracket.motions[i]
     moved = f", moved by {motion.shift:.1f} px ({motion.method})" if motion.method != "none" else ""
     return f"{role}, EV {bracket.ev[i]:g}: {bracket.shots[i].path.name}\n{clipped:.1%} of the pixels clipped{moved}"

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from utils.bracket import EXPOSURE_FILE, SAME
-from utils.io import InputError
-from utils.photographs import RAW, Shot, photographs_in, read_shot
+from utils.files import EXPOSURE_FILE, InputError
+from utils.photographs.bracket import SAME
+from utils.photographs.shots import RAW, Shot, photographs_in, read_shot
 
 PAUSE = 5.0  # seconds between two exposures that end a bracket
 

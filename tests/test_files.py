@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from utils.io import InputError, atomic_path
+from utils.files import InputError, atomic_path
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_says_which(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,8 @@ from PIL.ExifTags import IFD, Base
 from PIL.TiffImagePlugin import IFDRational
 
 from utils.exposure import to_ldr
-from utils.io import InputError, atomic_path, float_to_ldr, ldr_to_float, read_ldr
+from utils.files import InputError, atomic_path
+from utils.images import float_to_ldr, ldr_to_float, read_ldr
 
 RAW = {".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".orf", ".rw2", ".pef"}
 HEIC = {".heic", ".heif", ".hif"}
@@ -33,8 +34,10 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff"} | HEIC | RAW
 GREY_16 = {"I;16", "I;16B", "I;16L", "I;16N"}  # what Pillow calls a 16-bit image of one channel
 KEPT = {
     *(Base.ImageDescription, Base.Make, Base.Model, Base.Orientation, Base.Software, Base.DateTime, Base.Artist),
-    *(Base.Copyright, Base.ExifOffset, Base.GPSInfo),
-}  # of EXIF in the preview; the other tags of a TIFF describe how its own pixels are stored
+    Base.Copyright,
+}  # of EXIF in the preview, beside DIRECTORIES; the other tags of a TIFF describe how its own pixels are stored
+DIRECTORIES = (IFD.Exif, IFD.GPSInfo)  # directories of EXIF
+OFFSETS = (int(Base.MakerNote), int(IFD.Interop))  # hold only in their own file; and a note can be too long for a JPEG
 RESULTS = ("_preview", "_compare")  # endings of the pictures that a reconstruction leaves, beside a .json
 GREY = GREY_16 | {"1", "L", "LA"}
 LYING = (5, 6, 7, 8)  # orientations stored with rows and columns exchanged
@@ -316,11 +319,16 @@ def _decode_raw(path: Path, white_balance: list[float] | None) -> np.ndarray:
 
 
 def _upright_exif(shot: Shot) -> Image.Exif:
-    exif = shot.exif
-    for tag in set(exif) - KEPT:
-        del exif[tag]
+    """The tags of a shot that its preview keeps, as a copy."""
+    exif = Image.Exif()
+    for tag in KEPT & set(shot.exif):
+        exif[tag] = shot.exif[tag]
+    for part in DIRECTORIES:
+        if values := shot.exif.get_ifd(part):
+            exif.get_ifd(part).update(values)
     details = exif.get_ifd(IFD.Exif)
-    details.pop(Base.MakerNote, None)  # its offsets no longer hold, and it can be too long for a JPEG
+    for key in OFFSETS:
+        details.pop(key, None)
     if is_raw(shot.path):
         details.update(_exposure_tags(shot))
     exif[Base.Orientation] = 1  # the pixels are upright now

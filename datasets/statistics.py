@@ -14,10 +14,10 @@ from tqdm import tqdm
 
 from datasets.scenes import LAYOUTS, find_scenes
 from datasets.synthesis.photographs import luminance
-from utils.exposure import to_ldr, to_linear
-from utils.io import InputError, ldr_to_float
+from utils.exposure import CLIPPED, to_ldr, to_linear
+from utils.files import InputError
+from utils.images import ldr_to_float, to_8_bit
 
-CLIPPED = 0.99  # LDR value from which a pixel's largest channel counts as clipped
 MOVING = 2.0  # pixels a pixel's motion differs from the whole picture's to count as moving
 AGREEING = 1.0  # pixels that flow there and back may differ
 DENOISING = 1.5  # pixels of blur before motion is estimated
@@ -69,9 +69,7 @@ def _motion(ldr: np.ndarray, ev: np.ndarray, outer: int) -> tuple[float, np.ndar
     """
     brighter = max(1, outer)
     pair = [to_ldr(to_linear(ldr[i], float(ev[i])), float(ev[brighter])) for i in (1, outer)]
-    grey = [
-        np.rint(cv2.GaussianBlur(image.mean(axis=-1), (0, 0), DENOISING) * 255.0).astype(np.uint8) for image in pair
-    ]
+    grey = [to_8_bit(cv2.GaussianBlur(image.mean(axis=-1), (0, 0), DENOISING)) for image in pair]
     there, back = _flow(grey[0], grey[1]), _flow(grey[1], grey[0])
     y, x = np.mgrid[0 : there.shape[0], 0 : there.shape[1]].astype(np.float32)
     returned = there + cv2.remap(back, x + there[..., 0], y + there[..., 1], cv2.INTER_LINEAR)

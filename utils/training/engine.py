@@ -21,8 +21,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from utils.distributed import place, total
-from utils.io import InputError
+from utils.distributed import rank_and_world, total
+from utils.files import InputError
 
 PATIENCE = 10  # non-finite steps in a row after which a run is given up
 
@@ -190,7 +190,7 @@ class Trainer:
         self.network = model if network is None else network
         self.batches, self.plan, self.validation = batches, plan, validation
         self.log, self.save, self.facts = log, save, dict(facts or {})
-        self.rank, self.world = place()
+        self.rank, self.world = rank_and_world()
         self.device = next(model.parameters()).device
         self.progress = Progress()
         self.stop = StopRequest()

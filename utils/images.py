@@ -1,61 +1,21 @@
 """Image files: 16-bit LDR frames, Radiance and OpenEXR images, PNG pictures. RGB in memory, whatever the file holds.
 
-Every reader raises :class:`InputError` with one line that names the file, what is wrong and what to do; every writer
-writes beside its target and renames, so that a file is either whole or absent.
+Every reader raises :class:`utils.files.InputError` with one line that names the file, what is wrong and what to do;
+every writer writes through :func:`utils.files.atomic_path`, so that a file is either whole or absent.
 """
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import cv2
 import imageio.v3 as imageio
 import numpy as np
 
+from utils.files import InputError, atomic_path
+
 LDR_SCALE = 2**16  # as released: a 16-bit frame is divided by 2^16, not by 65535
-ELSEWHERE = "make room, or choose another place"
 DEFLATE = 8  # TIFF's number for it; OpenCV's default, LZW, makes noisy 16-bit frames larger than they are
-
-
-class InputError(Exception):
-    """Something the user handed over cannot be used. The message is one line; scripts print it and exit with 2."""
-
-
-@contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside ``path``: flushed and renamed to it when the block succeeds, removed when it fails.
-
-    The temporary name keeps the suffix, because writers choose the format by it. Raises InputError where the disk does
-    not take the file.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror or error}); {ELSEWHERE}") from None
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
-def writable_folder(path: Path, option: str) -> Path:
-    """The folder, made where it is missing. Raises InputError, naming the option, where it cannot be written to."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
-            pass
-    except OSError as error:
-        raise InputError(f"{option} {path}: cannot be written to ({error.strerror}); choose another folder") from None
-    return path
 
 
 def read_ldr(path: str | Path) -> np.ndarray:
@@ -104,11 +64,16 @@ def write_exr(path: str | Path, image: np.ndarray, *, half: bool = False) -> Non
 
 def write_png(path: str | Path, picture: np.ndarray) -> None:
     """Write (H, W, 3) RGB, uint8 or float in [0, 1], as an 8-bit picture (PNG or JPEG, by the suffix)."""
-    if picture.dtype != np.uint8:
-        picture = np.rint(np.clip(picture, 0.0, 1.0) * 255.0).astype(np.uint8)
-    data = imageio.imwrite("<bytes>", picture, extension=Path(path).suffix.lower())
+    data = imageio.imwrite("<bytes>", to_8_bit(picture), extension=Path(path).suffix.lower())
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
+
+
+def to_8_bit(image: np.ndarray) -> np.ndarray:
+    """[0, 1], any shape -> uint8, rounded; what lies outside is cut off, NaN is black. uint8 comes back as it is."""
+    if image.dtype == np.uint8:
+        return image
+    return np.rint(np.nan_to_num(image).clip(0.0, 1.0) * 255.0).astype(np.uint8)
 
 
 def rgbe_round(image: np.ndarray) -> np.ndarray:

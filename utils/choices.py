@@ -1,0 +1,9 @@
+"""The words that options take and functions are typed with. Standard library only, so that parsers can read them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Way = Literal["auto", "whole", "strips"]  # how the network goes over an image: utils.inference
+Mode = Literal["auto", "none", "mtb", "ecc"]  # how a bracket is registered: utils.alignment
+Operator = Literal["mu", "reinhard", "drago", "mantiuk"]  # how a preview is tone-mapped: utils.photographs.preview

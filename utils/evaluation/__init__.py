@@ -1,0 +1,1 @@
+"""Evaluation: metrics, the published figures, tables and pictures."""

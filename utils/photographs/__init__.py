@@ -1,0 +1,1 @@
+"""Own photographs: reading them, finding brackets, previews."""

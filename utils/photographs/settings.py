@@ -1,0 +1,38 @@
+"""What a user can choose about a bracket and its results, with the defaults. Read by parsers, so without torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from utils.choices import Mode, Operator, Way
+
+FORMATS = ("exr", "hdr", "both")
+PREVIEWS = ("jpg", "png", "none")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of a run.
+
+    Attributes:
+        save_dir: the folder of the results.
+        ev, times, gamma, align, reference: see :func:`utils.photographs.bracket.load_bracket`.
+        format, half: files of the HDR image, and whether an EXR has 16 bits.
+        preview, tonemap: the kind of picture of it, and its curve.
+        compare: also write the picture that explains the result.
+        inference: see :func:`utils.inference.forward`.
+    """
+
+    save_dir: Path = Path("results/photographs")
+    ev: tuple[float, ...] | None = None
+    times: tuple[float, ...] | None = None
+    gamma: str | float = "srgb"
+    align: Mode = "auto"
+    reference: int | None = None
+    format: str = "exr"
+    half: bool = False
+    preview: str = "jpg"
+    tonemap: Operator = "mu"
+    compare: bool = False
+    inference: Way = "auto"

@@ -1,0 +1,1 @@
+"""Training: the engine, its losses, and what a run leaves on disk."""
