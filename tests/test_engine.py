@@ -392,6 +392,7 @@ def test_a_compiled_network_trains_the_model() -> None:
     assert list(trainers[1].state()["state_dict"]) == list(trainers[0].state()["state_dict"])
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
     port = 20000 + os.getpid() % 20000
     torch.multiprocessing.spawn(join, (port, str(tmp_path)), nprocs=2)

@@ -29,5 +29,6 @@ def page_faults(first: str) -> int:
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
+@pytest.mark.slow
 def test_freed_memory_is_kept() -> None:
     assert page_faults("keep_freed_memory()") < page_faults("") / 20

@@ -300,6 +300,7 @@ def make(hdri: Path, out: Path, *more: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*command, "--size", "48x64", *more], cwd=ROOT, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_same_bytes_from_any_number_of_workers_and_after_a_break(hdri: Path, tmp_path: Path) -> None:
     paths = find_photographs([hdri], [], [])
     recipe = synthesise.Recipe(SIZE, 7, None, None, synthesise.digest(paths))
@@ -336,6 +337,7 @@ def test_scene_folders_are_kalantaris(hdri: Path, tmp_path: Path) -> None:
         synthesise.synthesise(find_photographs([hdri], ["street"], []), tmp_path / "out", [3], other, 1)
 
 
+@pytest.mark.slow
 def test_another_set_of_photographs_is_another_set_of_scenes(hdri: Path, tmp_path: Path) -> None:
     assert make(hdri, tmp_path / "out", "--scenes", "2", "--only", "hall", "room").returncode == 0
     more = make(hdri, tmp_path / "out", "--scenes", "2", "--only", "hall", "room", "street")

@@ -242,6 +242,7 @@ def test_the_user_sees_one_line_and_exit_code_2(tmp_path: Path) -> None:
     assert result.stdout == "" and result.stderr.startswith("error: no test scenes") and result.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_scenes_and_write_one_table(checkpoint: Path, tmp_path: Path) -> None:
     options: tuple[object, ...] = (
         "test.py",

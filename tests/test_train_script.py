@@ -120,6 +120,7 @@ def test_the_command_that_goes_on() -> None:
     assert train.command(["--resume=auto"], 2) == "torchrun --nproc_per_node=2 train.py --resume auto"
 
 
+@pytest.mark.slow
 def test_ten_sigterms_at_random_moments_lose_nothing(arguments: list[str], tmp_path: Path) -> None:
     longer = [*arguments, "--repeat", "20"]  # 40 steps
     train.main([*longer, "--logdir", str(tmp_path / "whole")])
@@ -162,6 +163,7 @@ def wait_for_steps(logdir: Path, count: int) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_a_terminated_process_says_how_to_go_on(arguments: list[str], unbroken: Path, tmp_path: Path) -> None:
     process = start([*arguments, "--num_workers", "1"], tmp_path)
     wait_for_steps(tmp_path, 3)
@@ -304,6 +306,7 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments: list[str], tmp_path: P
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_torchrun_matches_one_process(arguments: list[str], tmp_path: Path) -> None:
     """2 processes x batch 3 against 1 x batch 6, without stochastic depth, whose draws are each process's own."""
     common = [*arguments, "--epochs", "1", "--repeat", "6", "--drop_path", "0", "--validate_on", "test"]
