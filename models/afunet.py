@@ -12,16 +12,25 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from models import kernels
-from models.layers import MLP, Conv3x3, DropPath, Linear, WindowCrossAttention, WindowSelfAttention, depthwise
+from models.cpu import Linear
+from models.layers import (
+    MLP,
+    Conv3x3,
+    DropPath,
+    WindowCrossAttention,
+    WindowSelfAttention,
+    depthwise,
+    recomputable,
+    without_halo,
+)
 from models.windows import WINDOW, layout, to_map, to_tokens
 
 C = 24  # channels per frame
 SAM_HEADS, SFM_HEADS, CFM_HEADS = 2, 4, 2
 SFM_BLOCKS = 5
-PARTS = ("sam", "cfm", "dcm")
+OPTIONAL = ("sam", "cfm", "dcm")
 
 
 @dataclass(frozen=True)
@@ -47,8 +56,8 @@ class AFUNetConfig:
         object.__setattr__(self, "without", tuple(sorted(set(self.without))))
         if self.stages < 1:
             raise ValueError(f"stages must be 1 or more, not {self.stages}")
-        if unknown := set(self.without) - set(PARTS):
-            raise ValueError(f"without takes {PARTS}, not {sorted(unknown)}")
+        if unknown := set(self.without) - set(OPTIONAL):
+            raise ValueError(f"without takes {OPTIONAL}, not {sorted(unknown)}")
         if self.order not in ("af", "fa"):
             raise ValueError(f"order must be 'af' or 'fa', not {self.order!r}")
 
@@ -65,26 +74,36 @@ class AFUNet(nn.Module):
     def __init__(self, config: AFUNetConfig | None = None, *, checkpointing: bool = False) -> None:
         super().__init__()
         self.config = config or AFUNetConfig()
-        self.checkpointing = checkpointing
+        module = AFM if self.config.order == "af" else FAM
         self.sfem = SFEM()
-        self.stages = nn.ModuleList(AFM(self.config, t) for t in range(self.config.stages))
+        self.stages = nn.ModuleList(module(self.config, t) for t in range(self.config.stages))
         self.skip = Conv3x3(C, C)
         self.out = Conv3x3(C, 3)
         self.apply(init_weights)
+        for block in self.modules():
+            if isinstance(block, (SAM, SwinBlock)):
+                block.recompute = checkpointing
 
     def forward(self, x: Tensor) -> Tensor:
         H, W = x.shape[-2:]
         if min(H, W) < WINDOW:
             raise ValueError(f"{H}x{W} pixels are fewer than a window of {WINDOW}x{WINDOW}")
-        y = F.pad(x, (0, -W % WINDOW, 0, -H % WINDOW), mode="reflect").permute(0, 2, 3, 1).contiguous()
-        f2, a1, y2, a3 = self.sfem(y)
+        x = F.pad(x, (0, -W % WINDOW, 0, -H % WINDOW), mode="reflect").permute(0, 2, 3, 1).contiguous()
+        frame2, f_a1, y2, f_a3 = self.sfem(x)
         f_x = y2
         for stage in self.stages:
-            f_x, a1, a3 = stage(f_x, a1, a3, y2, self.checkpointing and self.training)
-        features = f_x + self.skip(f2)
-        with torch.autocast(x.device.type, enabled=False):  # a logit rounded to bfloat16 would limit PSNR-mu to 62 dB
-            hdr = torch.sigmoid(self.out(features.to(self.out.weight.dtype)))
+            f_x, f_a1, f_a3 = stage(f_x, f_a1, f_a3, y2)
+        hdr = self.output(self.skipped(frame2, f_x))
         return hdr.permute(0, 3, 1, 2)[..., :H, :W]
+
+    def skipped(self, frame2: Tensor, f_x: Tensor, halo: bool = False) -> Tensor:
+        """The last stage's features with the reference's own, (B, H, W, 24). With ``halo`` frame2 brings its halo."""
+        return f_x + self.skip(frame2, halo)
+
+    def output(self, features: Tensor, halo: bool = False) -> Tensor:
+        """Features -> linear HDR in (0, 1), (B, H, W, 3). With ``halo`` they bring their halo."""
+        with torch.autocast(features.device.type, enabled=False):  # a logit in bfloat16 would limit PSNR-mu to 62 dB
+            return torch.sigmoid(self.out(features.to(self.out.weight.dtype), halo))
 
     def use_kernels(self, on: bool) -> None:
         """Whether inference on a GPU may run Swin blocks as fused kernels (it may, unless told otherwise)."""
@@ -103,12 +122,19 @@ class SFEM(nn.Module):
         self.conv3 = Conv3x3(6, C)
         self.norm = nn.LayerNorm(3 * C)
 
-    def forward(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(B, H, W, 18) -> the reference's features before the norm, and all three frames' after it."""
-        y1, y2, y3 = y.split(6, dim=-1)
-        f2 = self.conv2(y2)
-        f = torch.cat([self.conv1(y1), f2, self.conv3(y3)], dim=-1)
-        return f2, *self.norm(f).split(C, dim=-1)
+    def forward(self, x: Tensor, halo: bool = False) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """(B, H, W, 18) -> the reference's features before the norm, and all three frames' after it.
+
+        With ``halo`` x brings the rows above and below along: (B, H+2, W, 18).
+        """
+        frame2 = self.reference(x, halo)
+        frames = torch.cat([self.conv1(x[..., :6], halo), frame2, self.conv3(x[..., 12:], halo)], dim=-1)
+        f_a1, y2, f_a3 = self.norm(frames).split(C, dim=-1)
+        return frame2, f_a1.contiguous(), y2.contiguous(), f_a3.contiguous()
+
+    def reference(self, x: Tensor, halo: bool = False) -> Tensor:
+        """The reference's features before the norm alone."""
+        return self.conv2(x[..., 6:12], halo)
 
 
 class AFM(nn.Module):
@@ -116,50 +142,67 @@ class AFM(nn.Module):
 
     def __init__(self, config: AFUNetConfig, t: int) -> None:
         super().__init__()
-        self.align_first = config.order == "af"
-        aligns = "sam" not in config.without and (self.align_first or t < config.stages - 1)
         sam_rate = config.drop_path * t / SFM_BLOCKS
-        self.sam1 = SAM(sam_rate) if aligns else None
-        self.sam3 = SAM(sam_rate) if aligns else None
-        rates = torch.linspace(0, config.drop_path, config.stages * SFM_BLOCKS).tolist()
-        self.sfm = SFM(rates[t * SFM_BLOCKS : (t + 1) * SFM_BLOCKS])
-        self.cfm_u = CFM() if "cfm" not in config.without else None
-        self.cfm_v = CFM() if "cfm" not in config.without else None
-        self.dcm = DCM() if "dcm" not in config.without else None
-        self.mlp = MLP(3 * C if self.dcm else 2 * C, 2 * C, C)
+        sfm_rates = torch.linspace(0, config.drop_path, config.stages * SFM_BLOCKS).tolist()
+        has_sam = "sam" not in config.without and (config.order == "af" or t < config.stages - 1)
+        has_cfm, has_dcm = "cfm" not in config.without, "dcm" not in config.without
+        self.sam1 = SAM(sam_rate) if has_sam else Unchanged()
+        self.sam3 = SAM(sam_rate) if has_sam else Unchanged()
+        self.sfm = SFM(sfm_rates[t * SFM_BLOCKS : (t + 1) * SFM_BLOCKS])
+        self.cfm_u = CFM() if has_cfm else Unchanged()
+        self.cfm_v = CFM() if has_cfm else Unchanged()
+        self.dcm = DCM() if has_dcm else Nothing()
+        self.mlp = MLP(3 * C if has_dcm else 2 * C, 2 * C, C)
 
-    def forward(
-        self, f_x: Tensor, f_a1: Tensor, f_a3: Tensor, y2: Tensor, recompute: bool = False
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, f_x: Tensor, f_a1: Tensor, f_a3: Tensor, y2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x^(t-1), a1, a3 and the reference's features y2 -> x^t, a1, a3. All (B, H, W, 24)."""
-        if self.align_first:
-            f_a1, f_a3 = self.align(f_x, f_a1, f_a3, recompute)
-        f_x = self.fuse(f_x, f_a1, f_a3, y2, recompute)
-        if not self.align_first:
-            f_a1, f_a3 = self.align(f_x, f_a1, f_a3, recompute)
+        # Feature alignment: a_s <- G(a_s)
+        f_a1 = self.sam1(f_x, f_a1)
+        f_a3 = self.sam3(f_x, f_a3)
+
+        # Feature fusion: u, v = prox(x)
+        f_us, f_r, f_vs = self.sfm(f_a1, f_x, f_a3)
+        f_u = self.cfm_u(f_x, f_us)
+        f_v = self.cfm_v(f_x, f_vs)
+        f_xp = self.dcm(y2, f_u, f_v)
+        f_x = self.update(f_u, f_xp, f_v, f_r)
         return f_x, f_a1, f_a3
 
-    def align(self, f_x: Tensor, f_a1: Tensor, f_a3: Tensor, recompute: bool) -> tuple[Tensor, Tensor]:
-        """Feature alignment: a_s <- G(a_s) for both sides."""
-        if self.sam1 is None or self.sam3 is None:
-            return f_a1, f_a3
-        return run(self.sam1, f_x, f_a1, recompute=recompute), run(self.sam3, f_x, f_a3, recompute=recompute)
+    def update(self, f_u: Tensor, f_xp: Tensor, f_v: Tensor, f_r: Tensor) -> Tensor:
+        """x^t = MLP([u, x', v]) + r."""
+        return self.mlp(torch.cat([f_u, f_xp, f_v], dim=-1)) + f_r
 
-    def fuse(self, f_x: Tensor, f_a1: Tensor, f_a3: Tensor, y2: Tensor, recompute: bool) -> Tensor:
-        """Feature fusion: u, v = prox(x), then the update."""
-        f_us, f_r, f_vs = self.sfm(f_a1, f_x, f_a3, recompute)
-        f_u = self.cfm_u(f_x, f_us) if self.cfm_u else f_us
-        f_v = self.cfm_v(f_x, f_vs) if self.cfm_v else f_vs
-        return self.update(y2, f_u, f_r, f_v)
 
-    def update(self, y2: Tensor, f_u: Tensor, f_r: Tensor, f_v: Tensor) -> Tensor:
-        """x^t from u and v, by way of data consistency with the reference."""
-        f_xp = [self.dcm(y2, f_u, f_v)] if self.dcm else []
-        return self.mlp(torch.cat([f_u, *f_xp, f_v], dim=-1)) + f_r
+class FAM(AFM):
+    """The other order (table "Ablation study"): fusion, whose result then aligns the sides for the next stage."""
+
+    def forward(self, f_x: Tensor, f_a1: Tensor, f_a3: Tensor, y2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        f_us, f_r, f_vs = self.sfm(f_a1, f_x, f_a3)
+        f_u = self.cfm_u(f_x, f_us)
+        f_v = self.cfm_v(f_x, f_vs)
+        f_xp = self.dcm(y2, f_u, f_v)
+        f_x = self.update(f_u, f_xp, f_v, f_r)
+        return f_x, self.sam1(f_x, f_a1), self.sam3(f_x, f_a3)
+
+
+class Unchanged(nn.Module):
+    """In the place of a SAM or a CFM that is left out: the features that it would align or fuse, as they are."""
+
+    def forward(self, f_x: Tensor, f: Tensor) -> Tensor:
+        return f
+
+
+class Nothing(nn.Module):
+    """In the place of a DCM that is left out: a map of no channels."""
+
+    def forward(self, y2: Tensor, u: Tensor, v: Tensor) -> Tensor:
+        return u[..., :0]
 
 
 class SAM(nn.Module):
     """Spatial alignment: a side frame's features, sought out by window cross-attention in the degraded current ones."""
+
+    recompute = False  # see AFUNet
 
     def __init__(self, drop_path: float) -> None:
         super().__init__()
@@ -168,17 +211,21 @@ class SAM(nn.Module):
         self.drop_path = DropPath(drop_path)
         self.conv = depthwise(C)
 
+    @recomputable
     def forward(self, f_x: Tensor, f_a: Tensor) -> Tensor:
-        h, d = self.attended(f_x, f_a)
-        return h + self.conv(h) + d
+        return self.finish(*self.attend(f_x, f_a))
 
-    def attended(self, f_x: Tensor, f_a: Tensor) -> tuple[Tensor, Tensor]:
-        """The degraded features with what the side frame found in them, and without."""
+    def attend(self, f_x: Tensor, f_a: Tensor) -> tuple[Tensor, Tensor]:
+        """The degraded features with what the side frame found in them, h, and without, d."""
         B, H, W, _ = f_x.shape
         windows = layout(B, H, W, f_x.device)
         d = self.degradation(f_x)
         found = self.attn(to_tokens(f_a, windows), to_tokens(d + f_a, windows), windows)
         return d + self.drop_path(to_map(found, windows, d.shape)), d
+
+    def finish(self, h: Tensor, d: Tensor, halo: bool = False) -> Tensor:
+        """h + conv(h) + d. With ``halo`` h brings the rows above and below along, d does not."""
+        return without_halo(h, halo) + self.conv(h, halo) + d
 
 
 class SFM(nn.Module):
@@ -189,20 +236,23 @@ class SFM(nn.Module):
         self.blocks = nn.ModuleList(SwinBlock(3 * C, i % 2 == 1, rate) for i, rate in enumerate(drop_path))
         self.conv = Conv3x3(3 * C, 3 * C)
 
-    def forward(
-        self, f_a1: Tensor, f_x: Tensor, f_a3: Tensor, recompute: bool = False
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        z = y = torch.cat([f_a1, f_x, f_a3], dim=-1)
+    def forward(self, f_a1: Tensor, f_x: Tensor, f_a3: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        frames = z = torch.cat([f_a1, f_x, f_a3], dim=-1)
         for block in self.blocks:
-            y = run(block, y, recompute=recompute)
-        u, r, v = (self.conv(y) + z).split(C, dim=-1)
+            z = block(z)
+        u, r, v = self.finish(z, frames).split(C, dim=-1)
         return u, r, v
+
+    def finish(self, z: Tensor, frames: Tensor, halo: bool = False) -> Tensor:
+        """u, r and v side by side: conv(z) + frames. With ``halo`` z brings the rows above and below along."""
+        return self.conv(z, halo) + frames
 
 
 class SwinBlock(nn.Module):
     """Pre-norm window self-attention and MLP, both residual (Swin Transformer, figure 3b)."""
 
     fused = True  # where that helps: see AFUNet.use_kernels
+    recompute = False  # see AFUNet
 
     def __init__(self, dim: int, shifted: bool, drop_path: float) -> None:
         super().__init__()
@@ -213,13 +263,14 @@ class SwinBlock(nn.Module):
         self.mlp = MLP(dim, 2 * dim, dim)
         self.drop_path = DropPath(drop_path)
 
+    @recomputable
     def forward(self, x: Tensor) -> Tensor:
-        return kernels.swin_block(self, x) if kernels.serve(self, x) else self.plain(x)
+        return kernels.swin_block(self, x) if kernels.may_fuse(self, x) else self.plain(x)
 
-    def plain(self, x: Tensor) -> Tensor:
-        """The block in plain torch."""
+    def plain(self, x: Tensor, shift_rows: bool = True) -> Tensor:
+        """The block in plain torch. Without ``shift_rows`` a shifted block shifts columns alone, as strips need it."""
         B, H, W, _ = x.shape
-        windows = layout(B, H, W, x.device, self.shifted, self.shifted)
+        windows = layout(B, H, W, x.device, self.shifted and shift_rows, self.shifted)
         attended = self.attn(to_tokens(self.norm1(x), windows), windows)
         x = x + self.drop_path(to_map(attended, windows, x.shape))
         return x + self.drop_path(self.mlp(self.norm2(x)))
@@ -243,13 +294,16 @@ class CFM(nn.Module):
         self.conv = depthwise(C)
 
     def forward(self, f_x: Tensor, f_w: Tensor) -> Tensor:
-        h = self.mixed(f_x, f_w, self.mixing(*self.sums(f_x, f_w)))
-        return h + self.conv(h) + f_x
+        return self.finish(self.mixed(f_x, f_w, self.mixing(*self.sums(f_x, f_w))), f_x)
 
     @staticmethod
     def mixed(f_x: Tensor, f_w: Tensor, mix: Tensor) -> Tensor:
-        """Attention's output and its residual: mix (x + w) + x."""
+        """Attention's output and its residual: h = mix (x + w) + x."""
         return torch.einsum("bhwc,bdc->bhwd", f_x + f_w, mix.to(f_x.dtype)) + f_x
+
+    def finish(self, h: Tensor, f_x: Tensor, halo: bool = False) -> Tensor:
+        """h + conv(h) + x. With ``halo`` h brings the rows above and below along, x does not."""
+        return without_halo(h, halo) + self.conv(h, halo) + f_x
 
     def sums(self, f_x: Tensor, f_w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Over the pixels, in float32 at least: q k^T (B, heads, 12, 12), |q|^2 and |k|^2 (B, heads, 12)."""
@@ -290,11 +344,6 @@ class DCM(nn.Module):
 
     def forward(self, y2: Tensor, u: Tensor, v: Tensor) -> Tensor:
         return self.b_inv(self.d2_t(y2) + self.beta1 * u + self.beta3 * v)
-
-
-def run(block: nn.Module, *maps: Tensor, recompute: bool) -> Tensor:
-    """Call a block, keeping nothing for the backward pass but its inputs where ``recompute`` is set."""
-    return checkpoint(block, *maps, use_reentrant=False) if recompute else block(*maps)
 
 
 def init_weights(module: nn.Module) -> None:

@@ -6,8 +6,8 @@ them is index arithmetic, so both kernels may work in place. Products take opera
 summed in float32, as are norms, softmax and residuals.
 
 Blocks of a Triton program have powers of two for sizes, 16 at least: 72 channels are held as 64 + 16 and a head's 18 as
-32, and what is beyond the channels is zero. ``serve`` says when the kernels stand in for plain torch, which remains the
-reference.
+32, and what is beyond the channels is zero. ``may_fuse`` says when the kernels stand in for plain torch, which remains
+the reference.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ DTYPES = {torch.float32, torch.float16, torch.bfloat16}
 LOW, HIGH = 64, 16  # how channels are held: the first 64, then the rest with room to spare
 HEAD = 32  # how the channels of a head are held
 HIDDEN = 32  # hidden channels of the MLP at a time
-TRIED: dict[tuple[Any, ...], bool] = {}  # what ``works`` found
+TRIED: dict[tuple[Any, ...], bool] = {}  # what ``trial_passed`` found
 
 
 class Block(Protocol):
@@ -53,12 +53,12 @@ class Block(Protocol):
         """The block in plain torch."""
 
 
-def serve(block: Block, x: Tensor) -> bool:
+def may_fuse(block: Block, x: Tensor) -> bool:
     """Whether ``swin_block`` should compute this block: inference on a GPU that can, and nobody switched it off."""
     if torch.compiler.is_compiling() or torch.is_grad_enabled() or block.training or not block.fused:
         return False
     dtypes = {x.dtype, block.attn.proj.weight.dtype}
-    return x.is_cuda and dtypes <= DTYPES and suits(x.device) and works(block, x)
+    return x.is_cuda and dtypes <= DTYPES and suits(x.device) and trial_passed(block, x)
 
 
 @lru_cache
@@ -67,7 +67,7 @@ def suits(device: torch.device) -> bool:
     return bool(triton and torch.version.cuda) and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
-def works(block: Block, x: Tensor) -> bool:
+def trial_passed(block: Block, x: Tensor) -> bool:
     """Whether the kernels build and agree with plain torch in the precisions of this call, tried once for each."""
     key = (x.device, block.shifted, x.dtype, _dtype(x, block.attn.proj.weight), _precision())
     if key not in TRIED:

@@ -2,41 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
+from models.cpu import Linear
 from models.windows import WINDOW, Group, Layout, relative_position
-
-PARTS = 16  # torch hands a 1x1 convolution to oneDNN for certain from this batch size on
-WORTHWHILE = 1024  # rows from which a convolution's own overhead is paid back
-
-
-class Linear(nn.Linear):
-    """A linear layer on the last axis; on an x86 CPU, in float32, computed as a 1x1 convolution.
-
-    The sums are the same. But torch gives them to oneDNN instead of MKL, and forward and backward pass are about twice
-    as fast on a Zen 5 processor.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        rows = x.numel() // x.shape[-1]
-        if rows % PARTS or rows < WORTHWHILE or not _is_faster_as_convolution(x):
-            return super().forward(x)
-        pixels = x.reshape(PARTS, rows // PARTS, 1, x.shape[-1]).permute(0, 3, 1, 2)  # channels-last, no copy
-        out = F.conv2d(pixels, self.weight[:, :, None, None], self.bias)
-        return out.permute(0, 2, 3, 1).reshape(*x.shape[:-1], -1)
-
-
-def _is_faster_as_convolution(x: Tensor) -> bool:
-    return (
-        x.device.type == "cpu"
-        and x.dtype == torch.float32
-        and not (torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"))
-        and torch.backends.mkldnn.is_available()
-        and torch.backends.cpu.get_cpu_capability().startswith("AVX")
-    )
 
 
 class MLP(nn.Module):
@@ -63,9 +40,26 @@ class Conv3x3(nn.Conv2d):
         return super().forward(x).permute(0, 2, 3, 1)
 
 
+def without_halo(x: Tensor, halo: bool) -> Tensor:
+    """The rows of (B, H+2, W, C) that a convolution with ``halo`` gives: (B, H, W, C)."""
+    return x[:, 1:-1] if halo else x
+
+
 def depthwise(dim: int) -> Conv3x3:
     """One 3x3 filter per channel."""
     return Conv3x3(dim, dim, groups=dim)
+
+
+def recomputable(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """In training, keep only a block's inputs for the backward pass where its ``recompute`` says so."""
+
+    @wraps(forward)
+    def call(block: Any, *maps: Tensor) -> Tensor:
+        if block.recompute and block.training:
+            return checkpoint(forward, block, *maps, use_reentrant=False)
+        return forward(block, *maps)
+
+    return call
 
 
 class DropPath(nn.Module):

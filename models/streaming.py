@@ -19,14 +19,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models import kernels
-from models.afunet import AFM, CFM, SAM, SFM_BLOCKS, AFUNet, C, SwinBlock
-from models.layers import WindowSelfAttention, biased_attention
+from models.afunet import AFM, CFM, FAM, SAM, SFM_BLOCKS, AFUNet, C, SwinBlock
+from models.folded import FoldedBlock
 from models.windows import SHIFT, WINDOW, layout
 
 Rows = Callable[[int, int], Tensor]
 Sums = tuple[Tensor, Tensor, Tensor]
 
-A1, X, A3 = slice(0, C), slice(C, 2 * C), slice(2 * C, 3 * C)  # where z keeps the three frames' features
+# Where maps of 72 channels keep what belongs to the three frames: a1, x, a3, and u, r, v
+UNDER, REFERENCE, OVER = slice(0, C), slice(C, 2 * C), slice(2 * C, 3 * C)
 CPU_TOKENS = 4096  # pixels whose attention fits a core's cache
 CPU_PIXELS = 1 << 14  # pixels of a strip on a CPU
 CUDA_BYTES = 4096  # memory a pixel of a strip takes while it is worked on
@@ -75,7 +76,7 @@ def reconstruct(
     for b in range(B):
         rows = _padded_rows(x if callable(x) else _rows_of(x, b), H, W, weight)
         # No name for the image, so that its maps are gone before the next one's are made
-        _write_all(out, b, _Image(model, rows, H, W, strip_rows, storage or weight.dtype, _Progress(progress, b, B)))
+        _write_all(out, b, _Image(model, rows, H, W, strip_rows, storage, _Progress(progress, b, B)))
     return out
 
 
@@ -99,7 +100,10 @@ class _Progress:
 
 
 class _Image:
-    """One image's maps, and the sweeps over them. Every sweep reads and writes a strip of rows at a time."""
+    """One image's maps, and the sweeps over them. Every sweep reads and writes a strip of rows at a time.
+
+    The modules of the network own the arithmetic; here is only which rows they get, and when.
+    """
 
     def __init__(
         self,
@@ -108,15 +112,15 @@ class _Image:
         H: int,
         W: int,
         strip_rows: int | None,
-        storage: torch.dtype,
+        storage: torch.dtype | None,
         progress: _Progress,
     ) -> None:
-        weight = model.skip.weight
+        features = model.sfem(model.skip.weight.new_zeros(1, 2, 2, 18))[1]
         self.model, self.rows, self.progress = model, rows, progress
-        self.device, self.dtype = weight.device, weight.dtype
+        self.device, self.dtype = features.device, features.dtype  # autocast may have chosen another than the weights'
         self.H, self.W = H + -H % WINDOW, W + -W % WINDOW
-        self.z = self._map(3 * C, storage)  # a1, x, a3
-        self.y = self._map(3 * C, storage)  # SFM's map; after it u, r, v
+        self.frames = self._map(3 * C, storage or self.dtype)  # a1, x, a3
+        self.z = self._map(3 * C, storage or self.dtype)  # SFM's map; after it u, r, v
         self.strip = self._strip_rows(strip_rows)
 
     def run(self) -> Iterator[tuple[slice, Tensor]]:
@@ -124,100 +128,103 @@ class _Image:
         self.extract()
         for stage in self.model.stages:
             assert isinstance(stage, AFM)
-            if stage.align_first:
+            if isinstance(stage, FAM):
+                self.fuse(stage)
                 self.align(stage)
-            self.fuse(stage)
-            if not stage.align_first:
+            else:
                 self.align(stage)
+                self.fuse(stage)
         yield from self.finish()
 
     def extract(self) -> None:
-        for where, f in self.shallow():
-            self.z[where] = f[0]
-
-    def shallow(self) -> Iterator[tuple[slice, Tensor]]:
-        """SFEM: the three frames' shallow features, side by side."""
-        sfem = self.model.sfem
-        convs = (sfem.conv1, sfem.conv2, sfem.conv3)
-        for where, y in with_halo(self.input()):
-            f = [conv(part, halo=True) for conv, part in zip(convs, y.split(6, dim=-1), strict=True)]
-            yield where, sfem.norm(torch.cat(f, dim=-1))
+        for where, x in with_halo(self.input()):
+            self.frames[where] = torch.cat(self.model.sfem(x, halo=True)[1:], dim=-1)[0]
 
     def align(self, stage: AFM) -> None:
-        for sam, side in ((stage.sam1, A1), (stage.sam3, A3)):
-            if sam is not None:
+        for sam, side in ((stage.sam1, UNDER), (stage.sam3, OVER)):
+            if isinstance(sam, SAM):
                 for where, hd in with_halo(self.attended(sam, side)):
                     h, d = hd.split(C, dim=-1)
-                    self.z[where][..., side] = (h[:, 1:-1] + sam.conv(h, halo=True) + d[:, 1:-1])[0]
+                    self.frames[where][..., side] = sam.finish(h, d[:, 1:-1], halo=True)[0]
 
     def attended(self, sam: SAM, side: slice) -> Iterator[Tensor]:
         for where in self.strips():
-            z = self.read(self.z, where)
-            yield torch.cat(sam.attended(z[..., X].contiguous(), z[..., side].contiguous()), dim=-1)
+            frames = self.read(self.frames, where)
+            f_x, f_a = frames[..., REFERENCE].contiguous(), frames[..., side].contiguous()
+            yield torch.cat(sam.attend(f_x, f_a), dim=-1)
 
     def fuse(self, stage: AFM) -> None:
         """SFM, then CFM, DCM and the update."""
-        self.y.copy_(self.z)
+        self.z.copy_(self.frames)
         for block in stage.sfm.blocks:
             assert isinstance(block, SwinBlock)
-            self.swin(block)
-        sums = self.convolve(stage)
-        cfms = [cfm for cfm in (stage.cfm_u, stage.cfm_v) if cfm]
-        mixes = [cfm.mixing(*total).to(self.dtype) for cfm, total in zip(cfms, sums, strict=True)]
-        for (where, h), (_, f) in zip(with_halo(self.mixed(mixes)), self.shallow(), strict=True):
-            x, y2 = self.read(self.z, where)[..., X], f[..., X]
-            u, r, v = self.read(self.y, where).split(C, dim=-1)
-            if cfms:
-                u, v = (
-                    h[:, 1:-1] + cfm.conv(h, halo=True) + x for h, cfm in zip(h.split(C, dim=-1), cfms, strict=True)
-                )
-            self.z[where][..., X] = stage.update(y2, u, r, v)[0]
+            self.attend(block)
+        mixes = self.convolve(stage)
+        for (where, h), (_, x) in zip(with_halo(self.mixed(mixes)), with_halo(self.input()), strict=True):
+            f_x = self.read(self.frames, where)[..., REFERENCE]
+            f_u, f_r, f_v = self.read(self.z, where).split(C, dim=-1)
+            if isinstance(stage.cfm_u, CFM) and isinstance(stage.cfm_v, CFM):
+                h_u, h_v = h.split(C, dim=-1)
+                f_u, f_v = stage.cfm_u.finish(h_u, f_x, halo=True), stage.cfm_v.finish(h_v, f_x, halo=True)
+            _, _, y2, _ = self.model.sfem(x, halo=True)
+            self.frames[where][..., REFERENCE] = stage.update(f_u, stage.dcm(y2, f_u, f_v), f_v, f_r)[0]
 
-    def swin(self, block: SwinBlock) -> None:
-        """One Swin block, in place, a few windows at a time. A vertical shift is a shift of the strips."""
-        if kernels.serve(block, self.y):
-            kernels.swin_block(block, self.y[None], out=self.y[None])
-            self.progress.add(self.H, self.H * SFM_BLOCKS * len(self.model.stages))
+    def attend(self, block: SwinBlock) -> None:
+        """One Swin block, in place. A vertical shift is a shift of the strips."""
+        total = self.H * SFM_BLOCKS * len(self.model.stages)
+        if kernels.may_fuse(block, self.z):
+            kernels.swin_block(block, self.z[None], out=self.z[None])
+            self.progress.add(self.H, total)
             return
         folded = FoldedBlock(block)
-        step = CPU_TOKENS if self.device.type == "cpu" else self.strip * self.W
         for where in self.strips(SHIFT if block.shifted else 0):
-            pixels = self.y[where].flatten(0, 1)
-            windows = layout(1, where.stop - where.start, self.W, self.device, False, block.shifted)
-            parts = windows.order.split([group.tokens for group in windows.groups])
-            for part, (_, height, width) in zip(parts, windows.groups, strict=True):
-                for order in part.split(step):
-                    tokens = pixels.index_select(0, order).to(self.dtype)
-                    pixels.index_copy_(0, order, folded(tokens, height, width).to(pixels.dtype))
-            self.progress.add(where.stop - where.start, self.H * SFM_BLOCKS * len(self.model.stages))
+            if torch.is_autocast_enabled(self.device.type):
+                self.z[where] = block.plain(self.read(self.z, where), shift_rows=False)[0]
+            else:
+                self.attend_in_pieces(folded, where)
+            self.progress.add(where.stop - where.start, total)
 
-    def convolve(self, stage: AFM) -> list[Sums]:
-        """SFM's convolution and residual; y becomes u, r, v. Returns the sums that both channel attentions need."""
-        cfms = [(cfm, part) for cfm, part in ((stage.cfm_u, A1), (stage.cfm_v, A3)) if cfm]
+    def attend_in_pieces(self, block: FoldedBlock, where: slice) -> None:
+        """A strip's share of a block, a few windows at a time."""
+        step = CPU_TOKENS if self.device.type == "cpu" else self.strip * self.W
+        pixels = self.z[where].flatten(0, 1)
+        windows = layout(1, where.stop - where.start, self.W, self.device, False, block.shifted)
+        parts = windows.order.split([group.tokens for group in windows.groups])
+        for part, (_, height, width) in zip(parts, windows.groups, strict=True):
+            for order in part.split(step):
+                tokens = pixels.index_select(0, order).to(self.dtype)
+                pixels.index_copy_(0, order, block(tokens, height, width).to(pixels.dtype))
+
+    def convolve(self, stage: AFM) -> list[Tensor]:
+        """SFM's end; z becomes u, r, v. Returns the matrices of the channel attentions, if there are any."""
+        sides = ((stage.cfm_u, UNDER), (stage.cfm_v, OVER))
+        cfms = [(cfm, side) for cfm, side in sides if isinstance(cfm, CFM)]
         totals: list[Sums] = []
-        for where, y in with_halo(self.read(self.y, where) for where in self.strips()):
-            z = self.read(self.z, where)
-            urv = stage.sfm.conv(y, halo=True) + z
-            self.y[where] = urv[0]
-            sums = [cfm.sums(z[..., X], urv[..., part]) for cfm, part in cfms]
+        for where, z in with_halo(self.read(self.z, where) for where in self.strips()):
+            frames = self.read(self.frames, where)
+            urv = stage.sfm.finish(z, frames, halo=True)
+            self.z[where] = urv[0]
+            sums = [cfm.sums(frames[..., REFERENCE], urv[..., side]) for cfm, side in cfms]
             totals = [_add(a, b) for a, b in zip(totals, sums, strict=True)] if totals else [_double(s) for s in sums]
-        return totals
+        return [cfm.mixing(*total).to(self.dtype) for (cfm, _), total in zip(cfms, totals, strict=True)]
 
     def mixed(self, mixes: list[Tensor]) -> Iterator[Tensor]:
         """Both channel attentions' outputs, side by side; nothing but the rows themselves where there is no CFM."""
         for where in self.strips():
-            x = self.read(self.z, where)[..., X]
-            urv = self.read(self.y, where)
-            sides = [CFM.mixed(x, urv[..., part], mix) for part, mix in zip((A1, A3), mixes, strict=False)]
-            yield torch.cat(sides, dim=-1) if sides else x
+            f_x = self.read(self.frames, where)[..., REFERENCE]
+            urv = self.read(self.z, where)
+            sides = [CFM.mixed(f_x, urv[..., side], mix) for side, mix in zip((UNDER, OVER), mixes, strict=False)]
+            yield torch.cat(sides, dim=-1) if sides else f_x
 
     def finish(self) -> Iterator[tuple[slice, Tensor]]:
         """The reconstruction, from x and the reference's features before the norm, which are computed again."""
-        model = self.model
-        f2 = (model.sfem.conv2(y[..., 6:12], halo=True) for _, y in with_halo(self.input()))
-        skipped = (model.skip(f, halo=True) + self.read(self.z, where)[..., X] for where, f in with_halo(f2))
+        frame2 = (self.model.sfem.reference(x, halo=True) for _, x in with_halo(self.input()))
+        skipped = (
+            self.model.skipped(f, self.read(self.frames, where)[..., REFERENCE], halo=True)
+            for where, f in with_halo(frame2)
+        )
         for where, f in with_halo(skipped):
-            yield where, torch.sigmoid(model.out(f, halo=True))
+            yield where, self.model.output(f, halo=True)
 
     def input(self) -> Iterator[Tensor]:
         """The network's input, strip by strip, channels-last."""
@@ -242,70 +249,6 @@ class _Image:
             asked = free_gpu_bytes(self.device) // (2 * CUDA_BYTES * self.W)
         rows = CPU_PIXELS // self.W if asked is None else asked
         return max(WINDOW, rows // WINDOW * WINDOW)
-
-
-class FoldedBlock:
-    """A Swin block for inference, on tokens; the scales of LayerNorm and attention are folded into the weights."""
-
-    def __init__(self, block: SwinBlock) -> None:
-        attn = block.attn
-        assert isinstance(attn, WindowSelfAttention)
-        dim = attn.proj.in_features
-        self.attn, self.dim = attn, dim
-        scale = torch.ones(3 * dim).to(attn.qkv.weight)
-        scale[:dim] = (dim // attn.heads) ** -0.5
-        weight, bias = _fold(block.norm1, attn.qkv)
-        self.qkv = FastLinear(weight * scale[:, None], bias * scale)
-        self.proj = FastLinear(attn.proj.weight, attn.proj.bias)
-        self.fc1 = FastLinear(*_fold(block.norm2, block.mlp.fc1))
-        self.fc2 = FastLinear(block.mlp.fc2.weight, block.mlp.fc2.bias)
-        self.bias: dict[tuple[int, int], Tensor] = {}
-
-    def __call__(self, x: Tensor, height: int, width: int) -> Tensor:
-        """(tokens, 72) of windows of one shape -> (tokens, 72)."""
-        x = self.proj.plus(self.attend(F.layer_norm(x, (self.dim,)), height, width), x)
-        return self.fc2.plus(self.fc1.gelu(F.layer_norm(x, (self.dim,))), x)
-
-    def attend(self, x: Tensor, height: int, width: int) -> Tensor:
-        if (height, width) not in self.bias:
-            self.bias[height, width] = self.attn.bias(height, width)
-        qkv = self.qkv(x).view(-1, height * width, 3, self.attn.heads, self.dim // self.attn.heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)
-        out = biased_attention(q, k, v, self.bias[height, width], scale=1.0)
-        return out.transpose(1, 2).reshape(-1, self.dim)
-
-
-class FastLinear:
-    """A linear layer, with a GELU or a residual where they follow, by the CPU's fused kernels where torch has them."""
-
-    def __init__(self, weight: Tensor, bias: Tensor) -> None:
-        self.weight, self.bias = weight, bias
-        self.fused = weight.device.type == "cpu" and weight.dtype == torch.float32 and _has_fused_linear()
-
-    def __call__(self, x: Tensor) -> Tensor:
-        if self.fused:
-            return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
-        return F.linear(x, self.weight, self.bias)
-
-    def gelu(self, x: Tensor) -> Tensor:
-        if self.fused:
-            return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "gelu", [], "none")
-        return F.gelu(self(x))
-
-    def plus(self, x: Tensor, residual: Tensor) -> Tensor:
-        if self.fused:
-            return torch.ops.mkldnn._linear_pointwise.binary(x, residual, self.weight, self.bias, "add")
-        return self(x).add_(residual)
-
-
-def _has_fused_linear() -> bool:
-    """The kernels are torch's own but private (its compiler calls them), so nothing here depends on them."""
-    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-
-
-def _fold(norm: torch.nn.LayerNorm, linear: torch.nn.Linear) -> tuple[Tensor, Tensor]:
-    """Weight and bias of linear(norm(x)) when applied to x normalised without scale and shift."""
-    return linear.weight * norm.weight, linear.bias + linear.weight @ norm.bias
 
 
 def with_halo(strips: Iterable[Tensor]) -> Iterator[tuple[slice, Tensor]]:

@@ -92,7 +92,7 @@ def test_the_network_and_its_strips_run_on_kernels(monkeypatch: pytest.MonkeyPat
     model = golden_model(1).to(DEVICE)
     x = torch.rand(1, 18, 16, 21, generator=torch.Generator().manual_seed(6)).to(DEVICE)
     launched = count_blocks(monkeypatch)
-    monkeypatch.setattr(kernels, "serve", lambda block, x: block.fused)
+    monkeypatch.setattr(kernels, "may_fuse", lambda block, x: block.fused)
     found = {}
     for on in (False, True):
         model.use_kernels(on)
@@ -123,13 +123,13 @@ def count_blocks(monkeypatch: pytest.MonkeyPatch) -> list[SwinBlock]:
 def on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """A map that says it is on a GPU where the kernels work."""
     monkeypatch.setattr(kernels, "suits", lambda device: True)
-    monkeypatch.setattr(kernels, "works", lambda block, x: True)
+    monkeypatch.setattr(kernels, "trial_passed", lambda block, x: True)
     return SimpleNamespace(is_cuda=True, dtype=torch.float32, device="cuda")
 
 
 def served(model: AFUNet, x: SimpleNamespace, grad: bool = False) -> bool:
     with torch.set_grad_enabled(grad):
-        answers = {kernels.serve(block, x) for stage in model.stages for block in stage.sfm.blocks}
+        answers = {kernels.may_fuse(block, x) for stage in model.stages for block in stage.sfm.blocks}
     assert len(answers) == 1
     return answers.pop()
 
@@ -167,13 +167,13 @@ def test_kernels_that_fail_their_trial_are_left_out_with_a_warning(
 ) -> None:
     monkeypatch.setattr(kernels, "TRIED", {})
     block, x = golden_block(True), random_map(1, 8, 8)
-    assert kernels.works(block, x) and kernels.works(block, x.half()) and not recwarn
+    assert kernels.trial_passed(block, x) and kernels.trial_passed(block, x.half()) and not recwarn
     for broken in (lambda block, x: x, lambda block, x: x * torch.nan, lambda block, x: 1 / 0):
         kernels.TRIED.clear()
         monkeypatch.setattr(kernels, "swin_block", broken)
         with pytest.warns(UserWarning, match="plain torch does the work"):
-            assert not kernels.works(block, x)
-        assert not kernels.works(block, x)  # no second trial
+            assert not kernels.trial_passed(block, x)
+        assert not kernels.trial_passed(block, x)  # no second trial
     assert len(kernels.TRIED) == 1
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from models import layers
-from models.layers import Linear
+from models import cpu
+from models.cpu import Linear
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def ways(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The ways that layers have gone since."""
     gone: list[str] = []
     convolve, product = torch.nn.functional.conv2d, nn.Linear.forward
-    monkeypatch.setattr(layers.F, "conv2d", lambda *args: gone.append("convolution") or convolve(*args))
+    monkeypatch.setattr(cpu.F, "conv2d", lambda *args: gone.append("convolution") or convolve(*args))
     monkeypatch.setattr(nn.Linear, "forward", lambda self, x: gone.append("product") or product(self, x))
     return gone
 

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from benchmarks.plain_afunet import PlainAFUNet
 from models import AFUNet, AFUNetConfig, streaming
+from models.cpu import FastLinear
 from models.layers import biased_attention, padded_attention
-from models.streaming import FastLinear, reconstruct, with_halo
+from models.streaming import reconstruct, with_halo
 from tests.test_afunet import CASES, VARIANTS, golden_case, golden_model, variant_model
 
 
@@ -60,6 +61,29 @@ def test_variants_agree_with_the_plain_reference(config: AFUNetConfig) -> None:
     x = random_input(1, 18, 29, 44)
     with torch.inference_mode():
         assert (reconstruct(model, x, strip_rows=8) - PlainAFUNet(model)(x)).abs().max() < 1e-9
+
+
+@pytest.mark.parametrize("config", [AFUNetConfig(stages=2), AFUNetConfig(stages=2, order="fa")], ids=str)
+def test_under_autocast_strips_give_what_the_whole_image_gives(config: AFUNetConfig) -> None:
+    """Products round to bfloat16 in both, so that sums in another order are all that differs."""
+    model = variant_model(config)
+    x = random_input(1, 18, 29, 44, dtype=torch.float32)
+    with torch.inference_mode():
+        exact = model(x)
+        with torch.autocast("cpu", torch.bfloat16):
+            wanted, found = model(x), torch.as_tensor(reconstruct(model, x, strip_rows=8))
+    rounding = (wanted - exact).abs()
+    assert 0 < rounding.mean() < 0.02
+    assert (found - wanted).abs().mean() < 0.2 * rounding.mean()
+
+
+def test_under_autocast_the_last_layer_of_strips_is_not_rounded() -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        found = torch.as_tensor(reconstruct(golden_model(1), random_input(1, 18, 16, 16, dtype=torch.float32)))
+    assert found.dtype == torch.float32
+    assert not torch.equal(found, found.bfloat16().float())
+    logits = torch.logit(found.double())
+    assert (logits - logits.float().bfloat16().double()).abs().max() > 1e-4
 
 
 def test_a_batch_is_its_images() -> None:
@@ -130,7 +154,7 @@ def test_the_fused_linear_is_the_plain_one() -> None:
     x, residual = random_input(70, 72, dtype=torch.float32), random_input(70, 144, dtype=torch.float32)
     fast = FastLinear(random_input(144, 72, dtype=torch.float32) - 0.5, random_input(144, dtype=torch.float32))
     plain = FastLinear(fast.weight, fast.bias)
-    plain.fused = False
+    plain.may_fuse = False
     for a, b in ((fast(x), plain(x)), (fast.gelu(x), plain.gelu(x)), (fast.plus(x, residual), plain.plus(x, residual))):
         assert (a - b).abs().max() < 1e-5
 
