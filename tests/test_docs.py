@@ -7,6 +7,7 @@ import importlib
 import re
 import shlex
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from string import Template
@@ -44,8 +45,8 @@ def code_blocks(page: Path) -> list[str]:
     """The fenced and the indented blocks, without their indentation and with continued lines joined."""
     text = page.read_text(encoding="utf-8")
     fenced = re.findall(r"^```\w*\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
-    indented = re.findall(r"(?:^ {4,}\S.*\n?)+", text, flags=re.MULTILINE)
-    return [re.sub(r"\s*\\\n\s*", " ", re.sub(r"^ +", "", block, flags=re.MULTILINE)) for block in fenced + indented]
+    indented = re.findall(r"(?:^ {4,}\S.*\n(?:\n(?= {4}))?)+", text, flags=re.MULTILINE)
+    return [re.sub(r"\s*\\\n\s*", " ", textwrap.dedent(block)) for block in fenced + indented]
 
 
 def inline_code(page: Path) -> list[str]:
@@ -154,6 +155,7 @@ def test_every_import_works(page: Path) -> None:
             exec(line, {})
 
 
+@pytest.mark.slow
 def test_the_program_in_the_readme_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     program = next(block for block in code_blocks(README) if "load_bracket" in block)
     monkeypatch.chdir(ROOT)
