@@ -26,6 +26,7 @@ from datasets.scenes import LAYOUTS
 from datasets.statistics import measure_folder, table
 from datasets.synthesis import MadeScene, Photograph, find_photographs, make_scene
 from datasets.synthesis.photographs import read_photograph
+from datasets.synthesis.variety import ALL, PARTS, variety
 from utils.cli import non_negative, positive, positive_number, run
 from utils.files import InputError, writable_folder
 from utils.images import write_hdr, write_ldr
@@ -42,10 +43,11 @@ class Recipe:
     motion: float | None
     iso: float | None
     photographs: str  # a digest of the list of files
+    vary: tuple[str, ...] = ()  # names out of ``PARTS``
 
     def facts(self, number: int) -> dict[str, object]:
         """What, with the photographs, a scene follows from."""
-        return {
+        plain: dict[str, object] = {
             "number": number,
             "size": list(self.size),
             "seed": self.seed,
@@ -53,6 +55,7 @@ class Recipe:
             "given_iso": self.iso,
             "photographs": self.photographs,
         }
+        return plain | ({"vary": list(self.vary)} if self.vary else {})
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -73,6 +76,14 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--iso", type=positive_number, help="sensitivity of every scene; default: drawn from 100 to 1600"
+    )
+    parser.add_argument(
+        "--vary",
+        nargs="+",
+        choices=["all", *PARTS],
+        default=[],
+        metavar="PART",
+        help=f"all, or any of {', '.join(PARTS)}",
     )
     parser.add_argument("--workers", type=positive, default=os.cpu_count() or 1, help="processes; default: one a core")
     parser.add_argument("--stats", type=Path, nargs="+", metavar="DIR", help="describe these folders of scenes instead")
@@ -122,7 +133,15 @@ def _make(recipe: Recipe, job: tuple[int, Path]) -> Path:
     if not _photographs:  # here, so that an error reaches the user: a pool starts workers that fail anew for ever
         _photographs[:] = [read_photograph(path) for path in _paths]
     rng = np.random.default_rng([recipe.seed, number])
-    scene = make_scene(rng, _photographs, recipe.size, fastest=recipe.motion, iso=recipe.iso, number=number)
+    scene = make_scene(
+        rng,
+        _photographs,
+        recipe.size,
+        fastest=recipe.motion,
+        iso=recipe.iso,
+        number=number,
+        variety=variety(recipe.vary),
+    )
     write_scene(folder, scene, recipe.facts(number))
     return folder
 
@@ -164,7 +183,7 @@ def _is_made(folder: Path, expected: dict[str, object]) -> bool:
         facts = json.loads((folder / "scene.json").read_text())
     except (OSError, ValueError):
         facts = {}
-    for key, value in expected.items():
+    for key, value in ({"vary": None} | expected).items():
         if facts.get(key) != value:
             raise InputError(f"{folder}: there already, with {key} {facts.get(key)}, not {value}; give another --out")
     return True
@@ -193,7 +212,8 @@ def main() -> None:
         parser.error("--hdri and --out are needed to make scenes (or --stats to describe some)")
     photographs = find_photographs(options.hdri, options.only, options.exclude)
     numbers = options.numbers or range(options.scenes)
-    recipe = Recipe(options.size, options.seed, options.motion, options.iso, digest(photographs))
+    vary = tuple(part for name in options.vary for part in (ALL if name == "all" else [name]))
+    recipe = Recipe(options.size, options.seed, options.motion, options.iso, digest(photographs), vary)
     folders = synthesise(photographs, options.out, numbers, recipe, options.workers)
     print(f"{len(folders)} scenes of {len(photographs)} photographs in {options.out}")
 

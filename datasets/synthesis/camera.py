@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
+from datasets.synthesis.development import Curve, File
 from datasets.synthesis.photographs import SUPERSAMPLING, Camera, log_average, luminance
-from utils.exposure import to_ldr
-from utils.images import float_to_ldr
 
 BRACKETS = ((0.0, 2.0, 4.0), (0.0, 3.0, 6.0))  # the two spacings of Kalantari and Ramamoorthi 2017, section 4
 KEY = 0.18  # linear value a meter gives to the log-average luminance: middle grey (Reinhard et al. 2002)
@@ -29,6 +29,36 @@ SHAKE_SHARE = 0.008  # ... this share of the width, for small scenes
 SHAKE_ROLL = 0.25  # degrees, standard deviation
 
 
+@dataclass(frozen=True)
+class Timing:
+    """Exposures of one scene: EV between neighbouring frames (None: one of ``BRACKETS``), and by how much each misses.
+
+    ``errors`` are in EV, 0 for the reference: what the exposures in the file don't tell.
+    """
+
+    steps: tuple[float, float] | None = None
+    errors: tuple[float, ...] = (0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Exposures:
+    """How scenes are bracketed; shares are of scenes."""
+
+    share: float = 0.5  # with steps of their own, else ``BRACKETS``
+    steps: tuple[float, float] = (1.0, 4.0)  # EV; cameras offer thirds
+    unequal: float = 0.4  # of those: two different steps
+    erring: float = 0.6  # true exposures miss the nominal ones ...
+    error: float = 0.15  # ... by at most so many EV: shutters and apertures are no better
+
+    def timing(self, rng: np.random.Generator) -> Timing:
+        """The exposures of one scene."""
+        own, unequal, erring = rng.random(3) < (self.share, self.unequal, self.erring)
+        first, second = np.round(np.rint(3 * rng.uniform(*self.steps, 2)) / 3, 2).tolist()
+        dark, bright = rng.uniform(-self.error, self.error, 2).tolist()
+        steps = (first, second if unequal else first) if own else None
+        return Timing(steps, (dark, 0.0, bright) if erring else (0.0, 0.0, 0.0))
+
+
 def reference_exposure(rng: np.random.Generator, view: np.ndarray) -> float:
     """Factor from radiance to the reference frame's linear value (1 = saturation), such that it is well exposed.
 
@@ -39,24 +69,26 @@ def reference_exposure(rng: np.random.Generator, view: np.ndarray) -> float:
     return float(min(metered, limit))
 
 
-def bracket(rng: np.random.Generator, reference: np.ndarray) -> np.ndarray:
-    """The exponents (3,) of a bracket around a reference exposure (its linear values): one of ``BRACKETS``.
+def bracket(rng: np.random.Generator, reference: np.ndarray, steps: tuple[float, float] | None = None) -> np.ndarray:
+    """The exponents (3,) of a bracket around a reference exposure (its linear values), rising from 0 by ``steps``.
 
-    Either, where the darkest frame holds the highlights at two stops already; else the wide one.
+    Without steps one of ``BRACKETS``: either, where the darkest frame holds the highlights at two stops already; else
+    the wide one.
     """
     narrow, wide = BRACKETS
     drawn = rng.integers(2)
     holds = (luminance(reference) > 2.0 ** narrow[1]).mean() <= DARK_CLIPPED
-    return np.array(BRACKETS[drawn] if holds else wide, dtype=np.float32)
+    chosen = BRACKETS[drawn] if holds else wide
+    return np.array(chosen if steps is None else (0.0, steps[0], sum(steps)), dtype=np.float32)
 
 
-def shake(rng: np.random.Generator, camera: Camera, width: int) -> np.ndarray:
+def shake(rng: np.random.Generator, camera: Camera, width: int, strength: float = 1.0) -> np.ndarray:
     """A homography K R K^-1 in scene pixels around the image centre: hand shake is a rotation of the camera.
 
-    Hartley and Zisserman, "Multiple View Geometry", section 8.4.2.
+    ``strength`` multiplies the angles. Hartley and Zisserman, "Multiple View Geometry", section 8.4.2.
     """
     spread = min(SHAKE, SHAKE_SHARE * width) / camera.focal
-    angles = np.array([*rng.normal(0.0, spread, 2), math.radians(rng.normal(0.0, SHAKE_ROLL))])
+    angles = strength * np.array([*rng.normal(0.0, spread, 2), math.radians(rng.normal(0.0, SHAKE_ROLL))])
     intrinsic = np.diag([camera.focal, camera.focal, 1.0])
     return intrinsic @ cv2.Rodrigues(angles)[0] @ np.linalg.inv(intrinsic)
 
@@ -95,7 +127,15 @@ def expose(rng: np.random.Generator, exposure: np.ndarray, iso: float) -> np.nda
     return np.clip(signal, 0.0, 1.0).astype(np.float32)
 
 
-def shoot(rng: np.random.Generator, radiance: np.ndarray, ev: float, iso: float) -> np.ndarray:
-    """An LDR frame (H, W, 3) uint16 of a radiance in the label's scale."""
-    value = expose(rng, radiance * 2.0**ev, iso)
-    return float_to_ldr(to_ldr(value, 0.0))
+def shoot(
+    rng: np.random.Generator,
+    radiance: np.ndarray,
+    ev: float,
+    iso: float,
+    curve: Curve = Curve(),  # noqa: B008  # frozen
+    file: File = File(),  # noqa: B008
+    frame: int = 0,
+) -> np.ndarray:
+    """An LDR frame (H, W, 3) uint16 of a radiance in the label's scale; ``frame`` is its number, for the curve."""
+    value = expose(rng, curve.shoulder(radiance * 2.0**ev), iso)
+    return file.stored(curve.encode(value, frame))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -24,7 +24,45 @@ SHUTTER = 0.35  # the longest exposure lasts at most this share of the time betw
 BRISK = 0.35  # of their height is as far as people walk between two frames: 0.6 m
 GREY_CLOTH = 0.25  # reflectance that looks as bright as its surroundings
 BRIGHTNESS = 0.7  # stops around the light of its surroundings, standard deviation
+PLACES = 8  # looked at before an object is put before the darkest or brightest of them
 LENS = 0.6  # standard deviation in pixels of the blur that makes edges as soft as the view's
+
+
+@dataclass(frozen=True)
+class Movement:
+    """How one scene moves.
+
+    Attributes:
+        still: no object at all.
+        reach: fastest object between two frames, of the width; None for the usual one.
+        contrasted: share of the objects that are clipped before dark grounds, or dark before clipped ones.
+        shake: strength of the camera's shake; 1 is usual.
+    """
+
+    still: bool = False
+    reach: float | None = None
+    contrasted: float = 0.0
+    shake: float = 1.0
+
+
+@dataclass(frozen=True)
+class Movements:
+    """How scenes move; shares are of scenes."""
+
+    still: float = 0.08
+    fast: float = 0.3  # with faster objects than usual ...
+    reach: tuple[float, float] = (0.1, 0.21)  # ... of the width: up to 80 pixels of 384
+    contrast: float = 0.5  # with objects of the other extreme than their ground ...
+    contrasted: float = 0.6  # ... which then is this share of them
+    shaken: float = 0.5  # shaken more than usual ...
+    shake: tuple[float, float] = (1.0, 3.0)  # ... by such a factor: 3 to 9 pixels at 384, 0.25 to 0.75 degrees of roll
+
+    def movement(self, rng: np.random.Generator) -> Movement:
+        """How one scene moves."""
+        still, fast, contrast, shaken = rng.random(4) < (self.still, self.fast, self.contrast, self.shaken)
+        reach, shake = float(rng.uniform(*self.reach)), float(rng.uniform(*self.shake))
+        contrasted = self.contrasted if contrast else 0.0
+        return Movement(bool(still), reach if fast else None, contrasted, shake if shaken else 1.0)
 
 
 @dataclass(frozen=True)
@@ -152,6 +190,32 @@ def random_thing(rng: np.random.Generator, setting: Setting, kind: str, nearness
         growth=float(rng.normal(0.0, GROWTH)),
         turn=rolls,
     )
+
+
+def contrasted(rng: np.random.Generator, mover: Mover, view: np.ndarray, size: tuple[int, int], clips: float) -> Mover:
+    """The object clipped before the darkest of some grounds, or dark before the brightest of them.
+
+    ``view`` is the canvas, ``size`` the scene's, ``clips`` the radiance at which the reference clips. People only go
+    sideways to their place, since they stand on the ground.
+    """
+    bright = bool(rng.integers(2))
+    stops = float(rng.uniform(0.3, 2.5))
+    places = rng.uniform(0.05, 0.95, (PLACES, 2)) * size[::-1]
+    if mover.kind == "walker":
+        places[:, 1] = mover.position[1]
+    ground = np.array([_light_at(view, size, place) for place in places])
+    position = places[ground.argmin() if bright else ground.argmax()]
+    level = clips * 2.0**stops if bright else min(log_average(view), clips) * 2.0**-stops
+    tint = mover.light / luminance(mover.light)
+    return replace(mover, position=position, light=level / GREY_CLOTH * tint)
+
+
+def _light_at(view: np.ndarray, size: tuple[int, int], place: np.ndarray) -> float:
+    """The view's log-average around a place, within an eighth of the scene's height, in scene pixels."""
+    inner = np.array(view.shape[1::-1]) / SUPERSAMPLING - size[::-1]  # both margins
+    column, row = ((place.clip(0, size[::-1]) + inner / 2) * SUPERSAMPLING).astype(int)
+    span = max(size[0] * SUPERSAMPLING // 8, 1)
+    return log_average(view[max(row - span, 0) : row + span, max(column - span, 0) : column + span])
 
 
 def trail(velocity: np.ndarray, share: float) -> np.ndarray:

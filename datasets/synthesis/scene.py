@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
 from datasets.synthesis import camera as cameras
-from datasets.synthesis.motion import SHUTTER, Mover, cover, random_movers
+from datasets.synthesis.colours import Light
+from datasets.synthesis.motion import SHUTTER, Mover, contrasted, cover, random_movers
 from datasets.synthesis.photographs import Photograph, take_view
+from datasets.synthesis.shapes import Draw
+from datasets.synthesis.variety import PLAIN, Drawn, Variety
 
 FASTEST = 60.0  # pixels between two frames, about the largest motion people make in the real sets at 1500x1000 ...
 FASTEST_SHARE = 0.1  # ... and at most this share of the width, for small scenes
@@ -41,6 +45,7 @@ def make_scene(
     fastest: float | None = None,
     iso: float | None = None,
     number: int | None = None,
+    variety: Variety = PLAIN,
 ) -> MadeScene:
     """Make one scene; the same generator state gives the same scene.
 
@@ -51,34 +56,73 @@ def make_scene(
         fastest: largest displacement of an object between two frames, pixels; by default 60, or a tenth of the width.
         iso: sensitivity; by default drawn from ``camera.ISO``.
         number: takes photograph ``number`` modulo their count as background, so that a set uses all alike; else random.
+        variety: what scenes may vary in; drawn from streams of its own, so that all else stays the same.
     """
     index = number % len(photographs) if number is not None else int(rng.integers(len(photographs)))
     background = photographs[index]
     others = [p for p in photographs if p is not background] or [background]
-    fastest = fastest if fastest is not None else min(FASTEST, FASTEST_SHARE * size[1])
-    margin = round(6 * cameras.SHAKE_SHARE * size[1]) + 2
+    drawn, placing = variety.draw(rng.spawn(1)[0]), rng.spawn(1)[0]
+    margin = round(max(6, 3 * drawn.movement.shake) * cameras.SHAKE_SHARE * size[1]) + 2
     view, camera = take_view(rng, background, size, margin)
+    view = drawn.light(view)
     view = view * cameras.reference_exposure(rng, view)
-    ev = cameras.bracket(rng, view)
+    ev = cameras.bracket(rng, view, drawn.timing.steps)
     view = view / 2.0 ** ev[REFERENCE]  # the label's scale: 1 saturates the darkest frame
-    movers = random_movers(rng, view, camera, size, others, fastest)
+    movers = random_movers(rng, view, camera, size, others, fastest_of(drawn, fastest, size[1]))
+    movers = varied_movers(placing, movers, drawn, view, size, float(2.0 ** -ev[REFERENCE]))
     drawn_iso = float(rng.choice(cameras.ISO))  # drawn even where it is given, so that all else stays the same
     iso = iso if iso is not None else drawn_iso
-    homographies = random_shakes(rng, camera, size[1])
+    homographies = random_shakes(rng, camera, size[1], drawn.movement.shake)
     shutter = float(rng.uniform(0.0, SHUTTER))
     radiances = [
         cameras.look(populated(view, movers, ev, i, shutter, margin), homographies[i], size) for i in range(len(ev))
     ]
-    frames = np.stack([cameras.shoot(rng, radiance, e, iso) for radiance, e in zip(radiances, ev, strict=True)])
+    frames = np.stack([develop(rng, radiance, ev, i, iso, drawn) for i, radiance in enumerate(radiances)])
     label = np.clip(radiances[REFERENCE], 0.0, 1.0).astype(np.float32)
-    return MadeScene(frames, ev, label, facts(background, movers, homographies, iso, shutter))
+    return MadeScene(frames, ev, label, facts(background, movers, homographies, iso, shutter) | drawn.facts)
 
 
-def random_shakes(rng: np.random.Generator, camera: cameras.Camera, width: int) -> list[np.ndarray]:
+def fastest_of(drawn: Drawn, given: float | None, width: int) -> float:
+    """The fastest object's displacement between two frames, pixels."""
+    if given is not None:
+        return given
+    reach = drawn.movement.reach
+    return min(FASTEST, FASTEST_SHARE * width) if reach is None else reach * width
+
+
+def varied_movers(
+    rng: np.random.Generator, movers: list[Mover], drawn: Drawn, view: np.ndarray, size: tuple[int, int], clips: float
+) -> list[Mover]:
+    """The objects in the scene's light, some of them against their ground; none in a scene that stands still."""
+    if drawn.movement.still:
+        return []
+    chosen = [
+        contrasted(rng, mover, view, size, clips) if rng.random() < drawn.movement.contrasted else mover
+        for mover in movers
+    ]
+    return [replace(mover, draw=partial(_lit, drawn.light, mover.draw)) for mover in chosen]
+
+
+def _lit(light: Light, draw: Draw, phase: float) -> np.ndarray:
+    return light.on_sprite(draw(phase))
+
+
+def develop(
+    rng: np.random.Generator, radiance: np.ndarray, ev: np.ndarray, i: int, iso: float, drawn: Drawn
+) -> np.ndarray:
+    """Frame ``i`` (H, W, 3) uint16 as the camera exposes, balances and stores it."""
+    balanced = radiance * np.array(drawn.balance[i], np.float32)
+    exposure = ev[i] + np.float32(drawn.timing.errors[i])
+    return cameras.shoot(rng, balanced, exposure, iso, drawn.curve, drawn.files[i], i)
+
+
+def random_shakes(
+    rng: np.random.Generator, camera: cameras.Camera, width: int, strength: float = 1.0
+) -> list[np.ndarray]:
     """A homography per frame; none for the reference, and none at all on a tripod."""
     if rng.random() < cameras.TRIPOD:
         return [np.eye(3)] * 3
-    return [np.eye(3) if i == REFERENCE else cameras.shake(rng, camera, width) for i in range(3)]
+    return [np.eye(3) if i == REFERENCE else cameras.shake(rng, camera, width, strength) for i in range(3)]
 
 
 def populated(
