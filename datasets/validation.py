@@ -1,0 +1,48 @@
+"""The five validation sets: ``python -m datasets.validation --hdri DIR --out scenes``.
+
+The same twelve views of four panoramas that no training scene shows, each time: plain (``val``), as JPEG of quality 92
+(``val_jpeg92``), in strong colours (``val_strong``), and with exposures 1 and 4 EV apart (``val_1ev``, ``val_4ev``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from datasets.synthesis import find_photographs
+from datasets.synthesise import Recipe, digest, synthesise
+from utils.cli import positive, run
+
+HELD_OUT = ("chinese_garden_1k", "circus_arena_1k", "modern_buildings_2_1k", "peppermint_powerplant_1k")
+SCENES, SIZE, SEED = 12, (256, 384), 2026
+SETS: dict[str, tuple[str, ...]] = {  # a folder's name -> what its scenes vary in
+    "val": (),
+    "val_jpeg92": ("jpeg92",),
+    "val_strong": ("strong",),
+    "val_1ev": ("1ev",),
+    "val_4ev": ("4ev",),
+}
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m datasets.validation", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--hdri", type=Path, nargs="+", required=True, metavar="DIR", help="folders with the panoramas")
+    parser.add_argument("--out", type=Path, default=Path("scenes"), metavar="DIR", help="where the sets go")
+    parser.add_argument("--workers", type=positive, default=os.cpu_count() or 1, help="processes; default: one a core")
+    return parser
+
+
+def main() -> None:
+    """Make what is missing of the five sets."""
+    options = make_parser().parse_args()
+    photographs = find_photographs(options.hdri, list(HELD_OUT), [])
+    for name, vary in SETS.items():
+        recipe = Recipe(SIZE, SEED, None, None, digest(photographs), vary)
+        synthesise(photographs, options.out / name, range(SCENES), recipe, options.workers)
+    print(f"{len(SETS)} sets of {SCENES} scenes in {options.out}")
+
+
+if __name__ == "__main__":
+    run(main)
