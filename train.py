@@ -147,6 +147,8 @@ def add_recipe_flags(group: argparse._ArgumentGroup) -> None:
     add("--accumulate", type=positive, default=1, help="batches per step")
     add("--clip_grad", type=positive_number, help="largest norm of the gradient (default: any)")
     add("--amp", action=argparse.BooleanOptionalAction, help="bfloat16 autocast (default: on a GPU that has it)")
+    add("--ema", type=decay, metavar="DECAY", help="keep an average of the weights that changes by 1 - DECAY a step")
+    add("--linear_weight", type=weight, default=0.0, help="of a linear L1 term, which heeds what is bright")
     add("--init", type=Path, help="begin with the weights of this checkpoint, ours or official")
 
 
@@ -173,6 +175,8 @@ def add_run_flags(group: argparse._ArgumentGroup) -> None:
     add("--tensorboard", action=argparse.BooleanOptionalAction, default=True)
 
 
+weight = checked(float, lambda value: 0 <= value < math.inf, "a finite number from 0 on")
+decay = checked(float, lambda value: 0 < value < 1, "a number between 0 and 1")
 seed = checked(int, lambda value: 0 <= value < 2**63, "a whole number from 0 to below 2^63")
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from utils.distributed import processes
 from utils.files import InputError
@@ -77,6 +78,9 @@ class Notes:
 
     def save(self, name: str, content: dict[str, Any]) -> None:
         copy: dict[str, Any] = json.loads(json.dumps(content, default=lambda value: None))  # plain values only
+        if "training" in content:
+            trained = {key: value.clone() for key, value in content["training"]["state_dict"].items()}
+            copy["training"] = content["training"] | {"state_dict": trained}
         self.saved[name] = copy | {
             "state_dict": {key: value.clone() for key, value in content["state_dict"].items()},
             "optimizer": {
@@ -102,6 +106,7 @@ def make(
     sgd: bool = False,
     wrap: bool = False,
     compiled: bool = False,
+    ema: float | None = None,
     **plan: Any,
 ) -> Trainer:
     torch.manual_seed(0)
@@ -112,7 +117,16 @@ def make(
     settings = Plan(**{"epochs": 3, "lr": 1e-2, "lr_min": 1e-4, "seed": 1, "save_interval": 2, **plan})
     validation = plan_validation() if not wrap else None
     return Trainer(
-        model, absolute, optimizer, batches, settings, notes, notes.save, network=network, validation=validation
+        model,
+        absolute,
+        optimizer,
+        batches,
+        settings,
+        notes,
+        notes.save,
+        network=network,
+        average=AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(ema)) if ema else None,
+        validation=validation,
     )
 
 
@@ -136,6 +150,64 @@ def unbroken() -> Tensor:
     trainer = make(Notes(), ToyBatches(4))
     assert trainer.fit()
     return weights(trainer)
+
+
+def result(trainer: Trainer) -> Tensor:
+    return torch.cat([p.detach().flatten() for p in trainer.result.parameters()])
+
+
+def test_the_average_follows_the_weights_step_by_step() -> None:
+    """After n steps: w_1 decay^(n-1) + (1 - decay) sum of w_k decay^(n-k), since the first step's weights begin it."""
+    notes, batches, seen = Notes(), ToyBatches(4), []
+    trainer = make(notes, batches, ema=0.8, epochs=1)
+    batches.hook = lambda epoch, samples: seen.append(weights(trainer))  # before each step
+    trainer.fit()
+    seen = [*seen[1:], weights(trainer)]
+    expected = seen[0]
+    for value in seen[1:]:
+        expected = 0.8 * expected + 0.2 * value
+    torch.testing.assert_close(result(trainer), expected)
+    assert (result(trainer) - weights(trainer)).abs().max() > 1e-4
+
+
+def test_averaging_leaves_the_training_alone_and_is_what_counts(unbroken: Tensor) -> None:
+    notes = Notes()
+    trainer = make(notes, ToyBatches(4), ema=0.9)
+    trainer.fit()
+    assert torch.equal(weights(trainer), unbroken)
+    saved = notes.saved["last"]
+    assert torch.equal(saved["state_dict"]["first.weight"], trainer.result.state_dict()["first.weight"])
+    assert torch.equal(saved["training"]["state_dict"]["first.weight"], trainer.model.state_dict()["first.weight"])
+    trainer.result.eval()
+    x = ToyBatches.sample(99, 0)[0]
+    torch.testing.assert_close(notes.pictures[-1], trainer.result(x[None])[0])
+
+
+@pytest.mark.parametrize("stop_at", [1, 4, 6, 11])
+def test_an_average_is_resumed_to_the_bit(stop_at: int) -> None:
+    whole = make(Notes(), ToyBatches(4), ema=0.9)
+    whole.fit()
+    notes, batches = Notes(), ToyBatches(4)
+    first = make(notes, batches, ema=0.9)
+    batches.hook = lambda epoch, samples: (
+        os.kill(os.getpid(), signal.SIGTERM) if (epoch - 1) * 6 + samples // 4 == stop_at else None
+    )
+    assert not first.fit()
+    again = make(notes, ToyBatches(4), ema=0.9)
+    again.restore(notes.saved["last"])
+    assert again.fit()
+    assert torch.equal(weights(again), weights(whole)) and torch.equal(result(again), result(whole))
+
+
+def test_a_run_may_begin_or_end_to_average_when_it_is_resumed() -> None:
+    notes = Notes()
+    make(notes, ToyBatches(4), stop_after=1).fit()
+    averaging = make(notes, ToyBatches(4), ema=0.9, stop_after=2)
+    averaging.restore(notes.saved["last"])
+    averaging.fit()
+    plain = make(Notes(), ToyBatches(4))
+    plain.restore(notes.saved["last"])
+    assert torch.equal(weights(plain), weights(averaging))
 
 
 def test_learning_rates() -> None:

@@ -53,6 +53,14 @@ def test_released_loss(pair: tuple[Tensor, Tensor]) -> None:
     assert float(terms["total"]) == pytest.approx(wanted["total"], rel=1e-6)
 
 
+def test_a_linear_term_is_added_where_asked_for(pair: tuple[Tensor, Tensor]) -> None:
+    plain, weighed = training_loss("fft")(*pair), training_loss("fft", linear=0.25)(*pair)
+    difference = (pair[0].double() - pair[1].double()).abs().mean()
+    assert plain.keys() == {"l1_mu", "perceptual", "total"}
+    assert float(weighed["linear"]) == pytest.approx(float(difference), rel=1e-5)
+    assert float(weighed["total"] - plain["total"]) == pytest.approx(0.25 * float(difference), rel=1e-4)
+
+
 def test_vgg_terms(vgg: VGGLoss, pair: tuple[Tensor, Tensor]) -> None:
     wanted = figures("vgg_loss.json")
     tone = [torch.log1p(5000 * image) / np.log(5001) for image in pair]

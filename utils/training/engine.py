@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from utils.distributed import rank_and_world, total
@@ -169,7 +170,8 @@ class Trainer:
     """Trains ``model`` by ``plan``.
 
     ``network`` is the model as it is called in training, compiled or wrapped for several processes; it shares the
-    model's parameters. ``save(name, content)`` writes a checkpoint; ``facts`` are kept in each of them.
+    model's parameters. ``save(name, content)`` writes a checkpoint; ``facts`` are kept in each of them. Where an
+    ``average`` of the weights is kept, it is what is validated, and what a checkpoint's ``state_dict`` holds.
     """
 
     def __init__(
@@ -183,11 +185,13 @@ class Trainer:
         save: Callable[[str, dict[str, Any]], None],
         *,
         network: nn.Module | None = None,
+        average: AveragedModel | None = None,
         validation: Validation | None = None,
         facts: Mapping[str, Any] | None = None,
     ) -> None:
         self.model, self.criterion, self.optimizer = model, criterion, optimizer
         self.network = model if network is None else network
+        self.average = average
         self.batches, self.plan, self.validation = batches, plan, validation
         self.log, self.save, self.facts = log, save, dict(facts or {})
         self.rank, self.world = rank_and_world()
@@ -208,15 +212,22 @@ class Trainer:
                     return False
         return True
 
+    @property
+    def result(self) -> nn.Module:
+        """What the run is for: the average of the weights where one is kept, else the model."""
+        return self.model if self.average is None else self.average.module
+
     def state(self) -> dict[str, Any]:
         """All that :meth:`restore` needs, in types that ``torch.load(weights_only=True)`` reads.
 
-        The generator's state is kept for completeness: every step seeds it anew, on each device and in each process.
+        ``state_dict`` is the result; the weights under training are in ``training`` where they are others. The
+        generator's state is kept for completeness: every step seeds it anew, on each device and in each process.
         """
         return {
             **self.facts,
             "epoch": self.progress.epoch,
-            "state_dict": self.model.state_dict(),
+            "state_dict": self.result.state_dict(),
+            **self._training(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": {"epochs": self.plan.epochs, "lr": self.plan.lr, "lr_min": self.plan.lr_min},
             "progress": asdict(self.progress),
@@ -225,7 +236,11 @@ class Trainer:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from :meth:`state`, which :func:`check_resumable` has accepted."""
-        self.model.load_state_dict(state["state_dict"])
+        training = state.get("training", {"state_dict": state["state_dict"], "averaged": 0})
+        self.model.load_state_dict(training["state_dict"])
+        if self.average is not None:
+            self.average.module.load_state_dict(state["state_dict"])
+            self.average.n_averaged.fill_(training["averaged"])
         saved, ours = state["optimizer"], self.optimizer.param_groups
         groups = [  # this device's way of stepping, not the file's: it decides where the step counts are kept
             {**group, "fused": own.get("fused")} for group, own in zip(saved["param_groups"], ours, strict=True)
@@ -233,6 +248,11 @@ class Trainer:
         self.optimizer.load_state_dict({**saved, "param_groups": groups})
         self.progress = Progress(**state["progress"])
         torch.set_rng_state(state["random"]["torch"])
+
+    def _training(self) -> dict[str, Any]:
+        if self.average is None:
+            return {}
+        return {"training": {"state_dict": self.model.state_dict(), "averaged": int(self.average.n_averaged)}}
 
     def _save(self, name: str) -> None:
         self.saved_at = time.monotonic()
@@ -274,6 +294,8 @@ class Trainer:
         *values, stopping = (total(figures) / self.world).tolist()  # the same everywhere, so all decide alike
         if all(map(math.isfinite, values)):
             self.optimizer.step()
+            if self.average is not None:
+                self.average.update_parameters(self.model)
             progress.in_a_row = 0
             self._measure(dict(zip(names, values, strict=True)))
         else:
@@ -363,7 +385,7 @@ class Trainer:
         """Mean metrics over the validation scenes, shared out between the processes; None when asked to stop."""
         if self.validation is None:
             return {}
-        self.model.eval()
+        self.result.eval()
         names, scenes = list(self.validation.metrics), self.validation.scenes
         sums = torch.zeros(len(names), dtype=torch.float64, device=self.device)
         for first in range(0, len(scenes), self.world):
@@ -377,7 +399,7 @@ class Trainer:
         assert self.validation is not None
         x, label = self.validation.scenes[index]()
         with torch.inference_mode():
-            prediction = self.validation.infer(self.model, x)[0]
+            prediction = self.validation.infer(self.result, x)[0]
         if index == 0:
             self.log.picture("validation", self.progress.steps, prediction)
         figures = [metric(prediction, label) for metric in self.validation.metrics.values()]

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from models import AFUNet, AFUNetConfig
 from utils.checkpoint import load_weights, read_checkpoint
@@ -54,7 +55,7 @@ def train(args: argparse.Namespace, data: Data, device: torch.device, rank: int,
     checkpoints = Checkpoints(args.logdir / "ckpt")
     refuse_to_overwrite(args, checkpoints)
     with first_goes_ahead():
-        criterion = training_loss(args.perceptual, args.vgg_weights).to(device)
+        criterion = training_loss(args.perceptual, args.vgg_weights, args.linear_weight).to(device)
     batches = data.batches()
     model = make_model(args, device, resumed=bool(args.resume and checkpoints.files()))
     log = RunLog(args.logdir if rank == 0 else None, tensorboard=args.tensorboard)
@@ -67,6 +68,7 @@ def train(args: argparse.Namespace, data: Data, device: torch.device, rank: int,
         log,
         checkpoints.save,
         network=wrap(args, model, world),
+        average=make_average(args, model),
         validation=Validation(data.held_out, infer, data.metrics) if data.held_out else None,
         facts={"version": VERSION, "config": asdict(model.config), "recipe": recipe(args, world, data.scenes)},
     )
@@ -115,6 +117,11 @@ def wrap(args: argparse.Namespace, model: AFUNet, world: int) -> nn.Module:
     """The model as it is called in training."""
     network: Any = torch.compile(model) if args.compile else model
     return nn.parallel.DistributedDataParallel(network) if world > 1 else network
+
+
+def make_average(args: argparse.Namespace, model: AFUNet) -> AveragedModel | None:
+    """The exponential moving average of the weights, where one is asked for."""
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(args.ema)) if args.ema else None
 
 
 def make_optimizer(args: argparse.Namespace, model: AFUNet) -> torch.optim.Optimizer:
