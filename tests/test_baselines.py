@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -137,6 +138,23 @@ def test_benchmark_prints_a_row_per_method(
     frames, ev, label = find_scenes(LAYOUTS["samples"], small, "test")[0].read()
     expected = mu_psnr(reference_only(frames, ev), label)
     assert float(rows[1].split("|")[2]) == pytest.approx(expected, abs=0.006)
+
+
+def test_several_folders_stand_side_by_side(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    darker = tmp_path / "darker"
+    shutil.copytree(small, darker)
+    (scene,) = find_scenes(LAYOUTS["samples"], darker, "test")
+    frames, ev, label = scene.read()
+    write_ldr(scene.ldr_paths[1], frames[1] // 2)
+    assert not run_benchmark(monkeypatch, small, darker, "--device", "cpu")
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    assert rows[0] == f"| PSNR-mu / PSNR-l | {small.name} | darker |" and len(rows) == 1 + len(BASELINES)
+    result = reference_only(np.stack([frames[0], frames[1] // 2, frames[2]]), ev)
+    plain, dark = (cell.split("/") for cell in rows[1].split("|")[2:4])
+    assert float(dark[0]) == pytest.approx(mu_psnr(result, label), abs=0.006)
+    assert float(plain[0]) == pytest.approx(mu_psnr(reference_only(frames, ev), label), abs=0.006)
 
 
 def test_benchmark_refuses_an_empty_folder(

@@ -75,7 +75,7 @@ PARTS: dict[str, tuple[str, Any]] = {  # what --vary takes: a part by its usual 
     "exposures": ("exposures", Exposures()),
     "motion": ("motion", Movements()),
     "jpeg92": ("files", Files((0.0, 0.0, 1.0), (92, 92), subsampled=1.0, alike=1.0)),
-    "strong": ("colours", Colours(1.0, (2.0, 3.0), 1.0, 1.0, drifting=0.0)),
+    "strong": ("colours", Colours(1.0, (1.5, 2.5), 1.0, 1.0, gain=0.7, drifting=0.0)),
     "1ev": ("exposures", Exposures(1.0, (1.0, 1.0), erring=0.0)),
     "4ev": ("exposures", Exposures(1.0, (4.0, 4.0), erring=0.0)),
 }
