@@ -10,6 +10,7 @@ reason, goes on with ``--resume auto`` added to its command.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import shlex
 import sys

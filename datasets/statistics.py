@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
 from datasets.scenes import LAYOUTS, find_scenes
+from datasets.synthesis.development import EIGHT, JPEG, SIXTEEN
 from datasets.synthesis.photographs import luminance
+from datasets.synthesis.variety import PLAIN_FACTS
 from utils.exposure import CLIPPED, to_ldr, to_linear
 from utils.files import InputError
-from utils.images import ldr_to_float, to_8_bit
+from utils.images import float_to_ldr, ldr_to_float, to_8_bit
 
 MOVING = 2.0  # pixels a pixel's motion differs from the whole picture's to count as moving
 AGREEING = 1.0  # pixels that flow there and back may differ
 DENOISING = 1.5  # pixels of blur before motion is estimated
+EIGHT_BIT = float_to_ldr(np.arange(256, dtype=np.float32) / 255)  # the values that a frame of 8 bits can take
 BINS = (0.0, 0.01, 0.05, 0.1, 0.2, 0.4, 1.0)  # of the clipped share
+STEPS = (1, 2, 3, 4)  # EV from dark to reference, rounded
 FRAME_NAMES = ("dark", "reference", "bright")
 
 
@@ -30,7 +36,10 @@ class SceneStatistics:
     """Figures of one scene. Shares are of pixels; noise is in steps of an 8-bit picture (LDR value * 255)."""
 
     clipped: tuple[float, float, float]  # share clipped, per frame
-    spacing: float  # EV between neighbouring frames
+    steps: tuple[float, float]  # EV between neighbouring frames
+    white: float  # largest value of the reference, of 255
+    eight_bit: bool  # the reference holds no more than the 256 values of an 8-bit file
+    colour: float  # saturation of the label, (largest - smallest) / largest channel, mean over the picture
     saturated_label: float  # share of the label at its largest value
     stops: float  # log2 of the label's 99.9th over its 1st percentile
     camera_motion: float  # pixels, median over the picture, larger of the two outer frames
@@ -38,6 +47,7 @@ class SceneStatistics:
     moving: float  # share of pixels that move by more than MOVING of their own
     reference_noise: float  # robust deviation of the reference from its label
     dark_noise: float  # of the dark frame, by Immerkaer's estimate
+    drawn: Mapping[str, bool] = field(default_factory=dict)  # what scene.json says it varies in; {} where it says none
 
 
 def measure(frames: np.ndarray, ev: np.ndarray, label: np.ndarray) -> SceneStatistics:
@@ -49,7 +59,10 @@ def measure(frames: np.ndarray, ev: np.ndarray, label: np.ndarray) -> SceneStati
     moving = np.maximum(*own)
     return SceneStatistics(
         clipped=tuple((frame.max(axis=-1) >= CLIPPED).mean().item() for frame in ldr),
-        spacing=float(ev[1] - ev[0]),
+        steps=(float(ev[1] - ev[0]), float(ev[2] - ev[1])),
+        white=255.0 * float(ldr[1].max()),
+        eight_bit=bool(np.isin(frames[1], EIGHT_BIT).all()),
+        colour=float((1.0 - label.min(axis=-1) / label.max(axis=-1).clip(min=1e-9)).mean()),
         saturated_label=float((label.max(axis=-1) >= 0.999 * label.max()).mean()),
         stops=math.log2(max(high, 1e-12) / max(low, 1e-6)),
         camera_motion=max(camera),
@@ -109,7 +122,36 @@ def measure_folder(folder: Path, layout: str = "kalantari") -> list[SceneStatist
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give one that holds scene folders")
     here = replace(LAYOUTS[layout], folder="", test_path="")
-    return [measure(*scene.read()) for scene in tqdm(find_scenes(here, folder, "test"), unit="scene", leave=False)]
+    scenes = tqdm(find_scenes(here, folder, "test"), unit="scene", leave=False)
+    return [
+        replace(measure(*scene.read()), drawn=drawn(scene.exposure_path.with_name("scene.json"))) for scene in scenes
+    ]
+
+
+def drawn(path: Path) -> dict[str, bool]:
+    """In which of ``VARIED`` a made scene differs from a plain one; {} for a scene that was not made."""
+    if not path.is_file():
+        return {}
+    facts = json.loads(path.read_text())
+    return {name: varies(facts) for name, varies in VARIED.items()}
+
+
+def _reference_kind(facts: Mapping[str, Any]) -> str:
+    return str(facts["files"][1]["kind"]) if "files" in facts else SIXTEEN
+
+
+VARIED: dict[str, Callable[[Mapping[str, Any]], bool]] = {
+    "other colours": lambda facts: facts.get("light", PLAIN_FACTS["light"]) != PLAIN_FACTS["light"],
+    "JPEG reference": lambda facts: _reference_kind(facts) == JPEG,
+    "8-bit reference": lambda facts: _reference_kind(facts) == EIGHT,
+    "other camera curve": lambda facts: facts.get("curve", PLAIN_FACTS["curve"]) != PLAIN_FACTS["curve"],
+    "other steps": lambda facts: bool(facts.get("timing", {}).get("steps")),
+    "true exposures off": lambda facts: any(facts.get("timing", {}).get("errors", [])),
+    "fast objects": lambda facts: facts.get("movement", {}).get("reach") is not None,
+    "objects against their ground": lambda facts: facts.get("movement", {}).get("contrasted", 0) > 0,
+    "more shake": lambda facts: facts.get("movement", {}).get("shake", 1) > 1,
+    "nothing moves": lambda facts: not facts.get("objects", ["?"]),
+}
 
 
 def table(sets: dict[str, list[SceneStatistics]]) -> str:
@@ -127,11 +169,18 @@ Cell = Callable[[list[SceneStatistics]], str]
 
 
 def _rows() -> dict[str, Cell]:
-    rows: dict[str, Cell] = {"scenes": lambda scenes: str(len(scenes)), "EV spacing 2 / 3": _spacings}
+    rows: dict[str, Cell] = {
+        "scenes": lambda scenes: str(len(scenes)),
+        f"steps of {' / '.join(map(str, STEPS))} EV, unequal (% of scenes)": _steps,
+        "reference of 8 bits (% of scenes)": lambda scenes: _percent(scene.eight_bit for scene in scenes),
+    }
+    rows |= {f"{name} (% of scenes made)": _drawn(name) for name in VARIED}
     for i, name in enumerate(FRAME_NAMES):
         rows[f"clipped, {name} frame (% of pixels)"] = _spread(lambda s, i=i: 100.0 * s.clipped[i])  # type: ignore[misc]
         rows[f"scenes by what clips in the {name} frame* (%)"] = _histogram(i)
     named = {
+        "white": ("largest value of the reference (of 255)", 1.0),
+        "colour": ("saturation of the label (%)", 100.0),
         "saturated_label": ("label at its maximum (% of pixels)", 100.0),
         "stops": ("label's range (stops)", 1.0),
         "camera_motion": ("camera motion (pixels)", 1.0),
@@ -162,5 +211,18 @@ def _histogram(frame: int) -> Cell:
     return cell
 
 
-def _spacings(scenes: list[SceneStatistics]) -> str:
-    return " / ".join(str(sum(round(scene.spacing) == step for scene in scenes)) for step in (2, 3))
+def _steps(scenes: list[SceneStatistics]) -> str:
+    shares = [_percent(round(scene.steps[0]) == step for scene in scenes) for step in STEPS]
+    return f"{' / '.join(shares)}, {_percent(scene.steps[0] != scene.steps[1] for scene in scenes)}"
+
+
+def _drawn(name: str) -> Cell:
+    def cell(scenes: list[SceneStatistics]) -> str:
+        made = [scene.drawn[name] for scene in scenes if scene.drawn]
+        return _percent(made) if made else "-"
+
+    return cell
+
+
+def _percent(marks: Iterable[bool]) -> str:
+    return f"{100 * np.mean(list(marks)):.0f}"

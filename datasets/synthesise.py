@@ -99,6 +99,11 @@ def parse_size(text: str) -> tuple[int, int]:
     return height, width
 
 
+def parts(names: list[str]) -> tuple[str, ...]:
+    """What ``--vary`` names, with ``all`` spelt out."""
+    return tuple(part for name in names for part in (ALL if name == "all" else [name]))
+
+
 def scene_name(photographs: list[Path], number: int) -> str:
     """Folder name of a scene: its photograph and number."""
     return f"{photographs[number % len(photographs)].stem}_{number:04d}"
@@ -212,7 +217,7 @@ def main() -> None:
         parser.error("--hdri and --out are needed to make scenes (or --stats to describe some)")
     photographs = find_photographs(options.hdri, options.only, options.exclude)
     numbers = options.numbers or range(options.scenes)
-    vary = tuple(part for name in options.vary for part in (ALL if name == "all" else [name]))
+    vary = parts(options.vary)
     recipe = Recipe(options.size, options.seed, options.motion, options.iso, digest(photographs), vary)
     folders = synthesise(photographs, options.out, numbers, recipe, options.workers)
     print(f"{len(folders)} scenes of {len(photographs)} photographs in {options.out}")

@@ -418,7 +418,7 @@ def test_statistics_see_what_was_put_in() -> None:
     frames = np.stack([camera.shoot(rng, x, float(e), 400) for x, e in zip((moved, label, label), ev, strict=True)])
     seen = measure(frames, ev, label)
     assert seen.clipped[1] == pytest.approx(0.1, abs=0.005) and seen.clipped[0] < 0.01
-    assert seen.spacing == 2 and seen.saturated_label == pytest.approx(0.1, abs=0.005)
+    assert seen.steps == (2, 2) and not seen.eight_bit and seen.saturated_label == pytest.approx(0.1, abs=0.005)
     assert seen.camera_motion == pytest.approx(6.0, abs=0.3)
     expected = to_ldr(label, 2.0)
     truth = 255 * (ldr_to_float(frames[1]) - expected)[(expected > 0.1) & (expected < 0.9)].std()

@@ -68,6 +68,7 @@ def rounded(value: Any) -> Any:
 
 
 PLAIN = Variety()
+PLAIN_FACTS: dict[str, Any] = {name: rounded(value) for name, value in asdict(Drawn()).items()}
 PARTS: dict[str, tuple[str, Any]] = {  # what --vary takes: a part by its usual ranges, or one thing in every scene
     "colours": ("colours", Colours()),
     "files": ("files", Files()),
