@@ -147,7 +147,11 @@ def add_recipe_flags(group: argparse._ArgumentGroup) -> None:
     add("--seed", type=seed, default=443)
     add("--accumulate", type=positive, default=1, help="batches per step")
     add("--clip_grad", type=positive_number, help="largest norm of the gradient (default: any)")
-    add("--amp", action=argparse.BooleanOptionalAction, help="bfloat16 autocast (default: on a GPU that has it)")
+    add(
+        "--amp",
+        action=argparse.BooleanOptionalAction,
+        help="bfloat16 autocast, where the device computes it (default: on a GPU)",
+    )
     add("--ema", type=decay, metavar="DECAY", help="keep an average of the weights that changes by 1 - DECAY a step")
     add("--linear_weight", type=weight, default=0.0, help="of a linear L1 term, which heeds what is bright")
     add("--init", type=Path, help="begin with the weights of this checkpoint, ours or official")

@@ -28,6 +28,7 @@ from tests.random_scenes import random_scene
 from utils.checkpoint import load_model, read_checkpoint, save_checkpoint, to_official
 from utils.files import InputError
 from utils.provenance import VERSION
+from utils.training.session import set_device_defaults
 from utils.training.tracking import Checkpoints, RunLog
 
 ROOT = Path(__file__).parent.parent
@@ -277,6 +278,34 @@ def test_variants_train_and_come_back(flags: str, arguments: list[str], tmp_path
     config = load_model(tmp_path / "ckpt" / "last.pth").config
     args = train.parse_args([*arguments, *flags.split()])
     assert config == AFUNetConfig(args.stages, tuple(args.without), args.order)
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_bfloat16_is_left_where_the_processor_only_emulates_it(
+    has: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capabilities = {"avx2": True, "avx512_bf16": has, "amx_bf16": False}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    args = train.parse_args(["--dataset", "kalantari", "--amp"])
+    set_device_defaults(torch.device("cpu"), args)
+    assert args.amp == has and ("only emulated here" in capsys.readouterr().out) != has
+
+
+def test_the_average_is_what_others_read(arguments: list[str], tmp_path: Path) -> None:
+    """And a run that is resumed in the middle ends at the same average, to the bit."""
+    ema = [*arguments, "--ema", "0.9", "--linear_weight", "0.2"]
+    train.main([*ema, "--logdir", str(tmp_path / "whole")])
+    train.main([*ema, "--logdir", str(tmp_path / "parts"), "--stop_after", "1"])
+    train.main([*ema, "--logdir", str(tmp_path / "parts"), "--resume", "auto"])
+    assert torch.equal(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+    last = tmp_path / "whole" / "ckpt" / "last.pth"
+    content = read_checkpoint(last)
+    assert content["training"]["averaged"] == content["progress"]["steps"] > 0
+    assert content["recipe"]["ema"] == 0.9 and content["recipe"]["linear_weight"] == 0.2
+    loaded = torch.cat([value.flatten() for value in load_model(last).state_dict().values()])
+    assert torch.equal(loaded, weights(tmp_path / "whole"))
+    trained = torch.cat([value.flatten() for value in content["training"]["state_dict"].values()])
+    assert not torch.equal(loaded, trained)
 
 
 def test_the_released_choice_of_the_best_is_announced(arguments: list[str], tmp_path: Path) -> None:

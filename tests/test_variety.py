@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from datasets import synthesise, validation
+from datasets.statistics import VARIED, drawn, measure, table
 from datasets.synthesis import MadeScene, Photograph, camera, find_photographs, make_scene
 from datasets.synthesis import motion as motions
 from datasets.synthesis.camera import Exposures
@@ -18,7 +19,6 @@ from datasets.synthesis.colours import BALANCED, DARKEST, Colours, Light
 from datasets.synthesis.development import EIGHT, JPEG, SIXTEEN, Curve, Curves, File, Files, through_jpeg
 from datasets.synthesis.motion import Movements, contrasted
 from datasets.synthesis.photographs import luminance
-from datasets.statistics import VARIED, drawn, measure, table
 from datasets.synthesis.variety import ALL, PARTS, PLAIN, Drawn, Variety, variety
 from tests.test_synthesise import SIZE, panorama, square
 from utils.exposure import to_ldr

@@ -82,12 +82,23 @@ def train(args: argparse.Namespace, data: Data, device: torch.device, rank: int,
 def set_device_defaults(device: torch.device, args: argparse.Namespace) -> None:
     """Fill in the flags whose default depends on the device, and set up cuDNN and the CPU's memory."""
     if args.amp is None:
-        args.amp = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        args.amp = device.type == "cuda" and computes_bfloat16(device)
+    elif args.amp and not computes_bfloat16(device):
+        print("note: --amp: bfloat16 is only emulated here, many times slower than float32; float32 it is")
+        args.amp = False
     if args.num_workers is None:
         args.num_workers = default_workers(device)
     torch.backends.cudnn.benchmark = True  # all crops have one size
     if device.type == "cpu":
         keep_freed_memory()
+
+
+def computes_bfloat16(device: torch.device) -> bool:
+    """Whether the device has instructions for bfloat16; where torch cannot tell, it is taken to have."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return not known or any(has for name, has in known.items() if name.endswith("bf16"))
 
 
 def default_workers(device: torch.device) -> int:
