@@ -48,7 +48,7 @@ class Exposures:
     steps: tuple[float, float] = (1.0, 4.0)  # EV; cameras offer thirds
     unequal: float = 0.4  # of those: two different steps
     erring: float = 0.6  # true exposures miss the nominal ones ...
-    error: float = 0.15  # ... by at most so many EV: shutters and apertures are no better
+    error: float = 0.15  # ... by at most so many EV: half a third, the step in which cameras state exposures
 
     def timing(self, rng: np.random.Generator) -> Timing:
         """The exposures of one scene."""

@@ -13,7 +13,10 @@ DARKEST = 0.02  # of its luminance is left to a channel: even a laser's light sc
 
 @dataclass(frozen=True)
 class Light:
-    """What the colours of one scene become: saturation around the luminance, then order, then gain of the channels."""
+    """What the colours of one scene become: saturation around the luminance, then order, then gain of the channels.
+
+    Gains of the channels are von Kries' model of another light (1902); luminance is that of ITU-R BT.709.
+    """
 
     saturation: float = 1.0
     order: tuple[int, ...] = (0, 1, 2)

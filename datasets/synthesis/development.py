@@ -18,6 +18,9 @@ SIXTEEN, EIGHT, JPEG = "16-bit", "8-bit", "JPEG"
 class Curve:
     """How one camera turns linear light into values. The plain one is the power law of the data sets.
 
+    Cameras differ mostly in how they bend a common curve in the middle and at its ends: Grossberg and Nayar, "Modeling
+    the space of camera response functions", 2004.
+
     Attributes:
         srgb: the sRGB curve instead of the power law.
         contrast: of the S-curve on top of it, per frame: the slope at mid-grey is 1 + contrast, at both ends 1 -
@@ -118,7 +121,7 @@ def srgb_encoded(value: np.ndarray) -> np.ndarray:
 
 
 def through_jpeg(levels: np.ndarray, quality: int, subsampled: bool) -> np.ndarray:
-    """(H, W, 3) uint8 RGB as it comes back from a JPEG file."""
+    """(H, W, 3) uint8 RGB as it comes back from a JPEG file (ITU-T T.81), colours subsampled 2x2 where asked for."""
     colours = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420 if subsampled else cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444
     flags = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, colours]
     ok, data = cv2.imencode(".jpg", np.ascontiguousarray(levels[..., ::-1]), flags)
