@@ -107,6 +107,13 @@ class Scene:
             raise InputError(f"scene {self.name}: {'; '.join(problems)}")
         return Sample(np.stack(frames), ev - ev[0], label)
 
+    def read_label(self) -> np.ndarray:
+        """The label alone, as :meth:`read` gives it. Raises InputError, one line with the scene."""
+        try:
+            return read_label(self.label_path)
+        except InputError as error:
+            raise InputError(f"scene {self.name}: {error}") from None
+
     def problems(self) -> list[str]:
         """Everything that is wrong with the scene, one line each; reads all of its files."""
         return [f"scene {self.name}: {problem}" for problem in self._load()[-1]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -286,6 +287,22 @@ def test_description_is_json_and_complete() -> None:
     assert str(Display(24, 0.5)) == "24 inch, image size, seen from 0.5 m"
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("which", ["prediction", "label"])
+def test_a_protocol_refuses_what_is_no_number(which: str, value: float) -> None:
+    images = {"prediction": torch.rand(3, 32, 32), "label": torch.rand(3, 32, 32)}
+    images[which][0, 3, 4] = value
+    with pytest.raises(InputError, match=f"the {which} holds NaN or infinite values"):
+        PROTOCOLS["sctnet"].score(**images)
+
+
+def test_small_images_say_nothing_unless_pixels_per_degree_are_chosen() -> None:
+    assert PROTOCOLS["safnet"].says_nothing(width=384, height=256)
+    assert not PROTOCOLS["safnet"].says_nothing(width=1500, height=1000)
+    assert not PROTOCOLS["sctnet"].says_nothing(width=384, height=256)  # its display is 1500x1000 whatever the image
+    assert not PROTOCOLS["safnet"].changed(ppd=5.0).says_nothing(width=384, height=256)
+
+
 # The command
 
 
@@ -337,6 +354,32 @@ def test_a_changed_protocol_no_longer_cites_the_published_one() -> None:
     for wrong in ({"ppd": 0.0}, {"peak": float("nan")}):
         with pytest.raises(InputError):
             published.changed(**wrong)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("place", [0, 1])
+def test_command_names_the_file_that_holds_no_numbers(
+    place: int, value: float, files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = read_hdr(files[0])
+    image[3:5, 4] = value
+    bad, pair = tmp_path / "bad.exr", list(files)
+    write_exr(bad, image)
+    pair[place] = bad
+    monkeypatch.setattr(sys, "argv", ["hdrvdp2", *map(str, pair)])
+    with pytest.raises(
+        InputError, match=r"bad\.exr: 2 of 2400 pixels are NaN or infinite, the first in row 3, column 4"
+    ):
+        command.main()
+
+
+def test_command_notes_that_small_images_score_high(
+    files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(monkeypatch, *files) == 0
+    assert "note: below 20 pixels per degree Q is high" in capsys.readouterr().out
+    assert run_command(monkeypatch, *files, "--ppd", "10") == 0
+    assert "note" not in capsys.readouterr().out
 
 
 def test_command_with_bad_input(

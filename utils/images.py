@@ -11,9 +11,12 @@ from pathlib import Path
 import cv2
 import imageio.v3 as imageio
 import numpy as np
+from PIL.TiffImagePlugin import PLANAR_CONFIGURATION, ImageFileDirectory_v2
 
 from utils.files import InputError, atomic_path
 
+TIFF_SUFFIXES = (".tif", ".tiff")
+LINEAR_SUFFIXES = (".hdr", ".exr", ".npy", *TIFF_SUFFIXES)  # what read_linear reads
 LDR_SCALE = 2**16  # as released: a 16-bit frame is divided by 2^16, not by 65535
 DEFLATE = 8  # TIFF's number for it; OpenCV's default, LZW, makes noisy 16-bit frames larger than they are
 
@@ -29,7 +32,7 @@ def read_ldr(path: str | Path) -> np.ndarray:
 def write_ldr(path: str | Path, frame: np.ndarray) -> None:
     """Write (H, W, 3) uint16 RGB as a compressed 16-bit TIFF (or PNG, by the suffix)."""
     assert frame.dtype == np.uint16, frame.dtype
-    tiff = Path(path).suffix.lower() in (".tif", ".tiff")
+    tiff = Path(path).suffix.lower() in TIFF_SUFFIXES
     _encode(path, frame, [cv2.IMWRITE_TIFF_COMPRESSION, DEFLATE] if tiff else None)
 
 
@@ -49,6 +52,30 @@ def read_hdr(path: str | Path) -> np.ndarray:
     if image.dtype != np.float32:
         raise InputError(f"{path}: {image.dtype} where a linear HDR image is meant; give a .hdr or .exr file")
     return _rgb(image, path)
+
+
+def read_linear(path: str | Path) -> np.ndarray:
+    """An HDR image in any of the forms methods write theirs, as (H, W, 3) float32, linear RGB, unscaled.
+
+    .hdr and .exr as :func:`read_hdr`; .npy: (H, W, 3) or (3, H, W) of any real numbers, also with leading axes of 1;
+    .tif: 32-bit floats as they are, 16-bit numbers divided by 65535 and taken for linear.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix == ".npy":
+        return _read_npy(path)
+    return _read_linear_tiff(path) if suffix in TIFF_SUFFIXES else read_hdr(path)
+
+
+def check_finite(image: np.ndarray, path: str | Path) -> np.ndarray:
+    """The image (H, W, C) as it is. Raises InputError, with the file's name, where it holds NaN or infinity."""
+    bad = ~np.isfinite(image).all(axis=-1)
+    if bad.any():
+        y, x = np.argwhere(bad)[0]
+        raise InputError(
+            f"{path}: {bad.sum()} of {bad.size} pixels are NaN or infinite, the first in row {y}, column {x}; "
+            "repair the image first"
+        )
+    return image
 
 
 def write_hdr(path: str | Path, image: np.ndarray) -> None:
@@ -81,6 +108,42 @@ def rgbe_round(image: np.ndarray) -> np.ndarray:
     ok, data = cv2.imencode(".hdr", image[..., ::-1].astype(np.float32))
     assert ok
     return np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_UNCHANGED)[..., ::-1])  # type: ignore[index]
+
+
+def _read_npy(path: str | Path) -> np.ndarray:
+    meant = "an array (H, W, 3) or (3, H, W) of numbers is meant"
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or 'damaged'}); {meant}") from None
+    except (ValueError, EOFError, SyntaxError):  # the last is what a damaged header may give
+        raise InputError(f"{path}: not a readable .npy file; {meant}") from None
+    while array.ndim > 3 and array.shape[0] == 1:
+        array = array[0]
+    if array.ndim == 3 and array.shape[0] == 3 and array.shape[2] != 3:
+        array = array.transpose(1, 2, 0)
+    if array.ndim != 3 or array.shape[2] != 3 or array.dtype.kind not in "fiu":
+        raise InputError(f"{path}: an array {array.shape} of {array.dtype}; {meant}")
+    return np.ascontiguousarray(array, np.float32)
+
+
+def _read_linear_tiff(path: str | Path) -> np.ndarray:
+    image = _decode(path, "a 16-bit or 32-bit float RGB TIFF")
+    if image.dtype.kind != "f" and image.dtype != np.uint16:
+        raise InputError(f"{path}: {image.dtype} where linear values are meant; save 16-bit numbers or 32-bit floats")
+    if image.dtype == np.uint16 and _is_planar(path):
+        raise InputError(f"{path}: its channels are stored one after the other; save it interleaved")
+    scale = np.float32(1.0 if image.dtype.kind == "f" else LDR_SCALE - 1)
+    return _rgb(image, path).astype(np.float32) / scale
+
+
+def _is_planar(path: str | Path) -> bool:
+    """Whether a TIFF keeps its channels apart, which OpenCV scrambles where they have 16 bits."""
+    with Path(path).open("rb") as file:
+        directory = ImageFileDirectory_v2(file.read(8))
+        file.seek(directory.next)
+        directory.load(file)
+    return directory.get(PLANAR_CONFIGURATION) == 2
 
 
 def _decode(path: str | Path, meant: str) -> np.ndarray:

@@ -77,6 +77,11 @@ def _scale_to_width(image: np.ndarray, width: int) -> np.ndarray:
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
 
 
+def common_range(maps: Sequence[np.ndarray]) -> tuple[float, float]:
+    """0 and the round number that covers 99.5 % of every map: the ends of one colour bar for all."""
+    return 0.0, max(_round_up(float(np.percentile(one, 99.5))) for one in maps)
+
+
 def _round_up(value: float) -> float:
     """The next of ... 0.01, 0.02, 0.05, 0.1 ...: ends of a colour bar that stay comparable between scenes."""
     power = 10.0 ** math.floor(math.log10(max(value, 1e-6)))
@@ -100,7 +105,7 @@ class _Cell:
     def make(cls, image: np.ndarray, title: str, width: int, map_range: tuple[float, float] | None) -> _Cell:
         limits = None
         if image.ndim == 2:
-            limits = map_range or (0.0, _round_up(float(np.percentile(image, 99.5))))
+            limits = map_range or common_range([image])
         return cls(_scale_to_width(_as_picture(image, limits), width), title.split("\n"), limits)
 
 

@@ -45,7 +45,7 @@ def ssim(prediction: Tensor, label: Tensor) -> float:
         h, w = label.shape[-2:]
         raise InputError(f"SSIM needs images of at least {WINDOW}x{WINDOW} pixels, these are {w}x{h}")
     x, y = (image.double().clamp(0.0, 1.0)[None] for image in (prediction, label))
-    window = _gaussian_window().to(x.device).repeat(x.shape[1], 1, 1, 1)
+    window = gaussian_window().to(x.device).repeat(x.shape[1], 1, 1, 1)
     return gaussian_ssim(x, y, data_range=1.0, win=window, K=(0.01, 0.03)).item()
 
 
@@ -66,7 +66,7 @@ METRICS: dict[str, Metric] = {
 }
 
 
-def _gaussian_window() -> Tensor:
+def gaussian_window() -> Tensor:
     """(1, 1, 1, 11) float64, sum 1: one axis of the separable window."""
     x = torch.arange(WINDOW, dtype=torch.float64) - WINDOW // 2
     weights = torch.exp(-(x**2) / (2 * SIGMA**2))

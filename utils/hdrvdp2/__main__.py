@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from utils import cli
 from utils.files import InputError, atomic_path, writable_folder
 from utils.hdrvdp2.protocols import PROTOCOLS
-from utils.hdrvdp2.settings import RGB_ENCODINGS
-from utils.images import read_hdr
+from utils.hdrvdp2.settings import LOWEST_PPD, RGB_ENCODINGS
+from utils.images import check_finite, read_linear
 
 if TYPE_CHECKING:
     from utils.hdrvdp2.metric import Result
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m utils.hdrvdp2", description=__doc__)
-    parser.add_argument("test", type=Path, help="the image to judge, .hdr or .exr")
-    parser.add_argument("reference", type=Path, help="what it should look like, .hdr or .exr")
+    parser.add_argument("test", type=Path, help="the image to judge: .hdr, .exr, .npy or TIFF")
+    parser.add_argument("reference", type=Path, help="what it should look like")
     parser.add_argument(
         "--preset", choices=list(PROTOCOLS), default="safnet", help="whose setting (default: %(default)s)"
     )
@@ -60,13 +60,17 @@ def main() -> None:
     device = cli.pick_device(args.device)
     import torch
 
-    images = [torch.from_numpy(read_hdr(path)).permute(2, 0, 1).to(device) for path in (args.test, args.reference)]
+    files = {path: check_finite(read_linear(path), path) for path in (args.test, args.reference)}
+    images = [torch.from_numpy(files[path]).permute(2, 0, 1).to(device) for path in (args.test, args.reference)]
     try:
         result = protocol.compare(*images, maps=args.map is not None)
     except InputError as error:
         raise InputError(f"{args.test} against {args.reference}: {error}") from None
     print(protocol)
-    print(f"pixels per degree: {protocol.pixels_per_degree(images[1].shape[2], images[1].shape[1]):.4f}")
+    height, width = images[1].shape[1:]
+    print(f"pixels per degree: {protocol.pixels_per_degree(width, height):.4f}")
+    if protocol.says_nothing(width, height):
+        print(f"note: below {LOWEST_PPD:g} pixels per degree Q is high whatever the images show; --ppd sets another")
     print(f"Q = {result.Q:.6f}")
     if args.map is not None:
         print(f"P_det = {result.P_det:.6f}, C_max = {result.C_max:.6g}")

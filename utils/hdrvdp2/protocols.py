@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from utils.files import InputError
-from utils.hdrvdp2.settings import VERSION, Display
+from utils.hdrvdp2.settings import LOWEST_PPD, VERSION, Display
 from utils.images import rgbe_round
 
 if TYPE_CHECKING:
@@ -51,11 +51,17 @@ class Protocol:
         """For an image of ``width`` x ``height`` pixels."""
         return self.viewing.pixels_per_degree(width, height) if isinstance(self.viewing, Display) else self.viewing
 
+    def says_nothing(self, width: int, height: int) -> bool:
+        """Whether an image of that size is too small for Q to tell anything: pixels per degree that follow from the
+        size fall below ``LOWEST_PPD``. Pixels per degree that somebody chose are taken as they are."""
+        return isinstance(self.viewing, Display) and self.pixels_per_degree(width, height) < LOWEST_PPD
+
     def score(self, prediction: Tensor, label: Tensor) -> float:
         """Q of linear (3, H, W) RGB images in file units, usually [0, 1]; 100 where nothing differs, often 40..80.
 
         Raises:
-            InputError: the images cannot be compared (see :func:`utils.hdrvdp2.hdrvdp2`).
+            InputError: the images cannot be compared (see :func:`utils.hdrvdp2.hdrvdp2`), or hold NaN or infinity. The
+                metric itself takes a NaN for no difference, so that an image full of them would score 100.
         """
         return self.compare(prediction, label).Q
 
@@ -63,6 +69,9 @@ class Protocol:
         """As :meth:`score`, with all the metric gives; ``maps`` as in :func:`utils.hdrvdp2.hdrvdp2`."""
         from utils.hdrvdp2.metric import hdrvdp2  # torch comes in with the first comparison
 
+        for name, image in (("prediction", prediction), ("label", label)):
+            if not image.isfinite().all():
+                raise InputError(f"the {name} holds NaN or infinite values; repair it first")
         ppd = self.pixels_per_degree(width=label.shape[-1], height=label.shape[-2])
         test, reference = (label, prediction) if self.swapped else (prediction, label)
         return hdrvdp2(self._prepare(test), self._prepare(reference), self.color_encoding, ppd, maps=maps)

@@ -9,6 +9,7 @@ from utils.files import InputError
 
 VERSION = "2.2.2"
 ENCODINGS = {"luminance": 1, "luma-display": 1, "sRGB-display": 3, "rgb-bt.709": 3, "XYZ": 3}  # name: channels
+LOWEST_PPD = 20.0  # below it Q is high whatever images show; published figures are computed at 23.8 to 26.8
 RGB_ENCODINGS = [name for name, channels in ENCODINGS.items() if channels == 3]
 
 
