@@ -1,9 +1,11 @@
 """Test AFUNet: a checkpoint and a data set of bracketed scenes in, the paper's table and HDR images out.
 
 python test.py --dataset kalantari --dataset_dir data --pretrained_model pretrain_model/Kalantari.pth
+python test.py --dataset kalantari --dataset_dir data --predictions SCTNet=out/sctnet SAFNet=out/safnet
 
-Without options it runs on the sample scenes. The defaults are the paper's protocol. Under torchrun the scenes are
-shared out between the processes.
+The second compares images that other methods wrote, by the same metrics, and runs no network. Without options the
+shipped weights run on the sample scenes. The defaults are the paper's protocol. Under torchrun the scenes are shared
+out between the processes.
 """
 
 from __future__ import annotations
@@ -11,24 +13,25 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from tqdm import tqdm
 
 from datasets.options import add_dataset_options, choose_dataset
 from datasets.scenes import Layout, Scene, check_scenes, find_scenes
 from utils.choices import Way
-from utils.cli import existing_file, pick_device, positive, positive_number, run
+from utils.cli import existing_file, pick_device, positive, run
+from utils.evaluation.options import add_metric_options, choose_scoring
+from utils.evaluation.predictions import Predictions, find_predictions, named_folder
 from utils.files import InputError, writable_folder
-from utils.hdrvdp2 import PROTOCOLS, Protocol
-from utils.hdrvdp2.settings import RGB_ENCODINGS
 from utils.shipped import SHIPPED
 
 if TYPE_CHECKING:
+    import torch
+
     from models import AFUNet
-    from utils.evaluation.evaluator import Evaluation, Outcome
+    from utils.evaluation.methods import Method
 
 UNTRAINED = "UNTRAINED weights"
 
@@ -38,53 +41,58 @@ def main(argv: list[str] | None = None) -> int:
     dataset, layout, root = choose_dataset(args)
     if args.check:
         return check(dataset, layout, root, args.limit)
-    scenes = find_scenes(layout, root, "test")[: args.limit]
+    scenes = find_scenes(layout, root, "test")
     if args.pretrained_model:
         existing_file(args.pretrained_model, "--pretrained_model", "give a checkpoint, official or ours")
-    vdp = choose_vdp(args)
+    predictions = find_predictions(args.predictions, [scene.name for scene in scenes])
     facts = {"dataset": {"name": dataset, "dir": str(root), "split": "test", "layout": dataclasses.asdict(layout)}}
-    return evaluate(args, dataset, scenes, vdp, facts)
+    return evaluate(args, dataset, scenes[: args.limit], predictions, facts)
 
 
-def evaluate(args: argparse.Namespace, dataset: str, scenes: Sequence[Scene], vdp: Protocol | None, facts: dict) -> int:
+def evaluate(
+    args: argparse.Namespace,
+    dataset: str,
+    scenes: Sequence[Scene],
+    predictions: Sequence[Predictions],
+    facts: dict[str, Any],
+) -> int:
     """Run the scenes, shared out between the processes, and write what they gave; 1 where one failed."""
     from utils.distributed import gather, own_gpu, processes
     from utils.evaluation import records
+    from utils.evaluation.console import run_scenes
     from utils.evaluation.evaluator import Evaluation
     from utils.evaluation.tables import Results, summary, write_tables
 
-    weights = args.pretrained_model or (SHIPPED if SHIPPED.exists() else None)
-    name = UNTRAINED if weights is None else weights.name
-    device = own_gpu(pick_device(args.device))
+    device, scoring = own_gpu(pick_device(args.device)), choose_scoring(args, maps=args.vdp_map)
     with processes(device) as (rank, world):
-        model = load_network(weights).to(device)
-        model.use_kernels(args.kernels)
-        save_dir = writable_folder(args.save_dir or Path("results") / dataset, "--save_dir")
-        save = partial(records.save_scene, save_dir, args.format, name) if args.save_results else records.save_nothing
-        evaluation = Evaluation(model, device, args.patch_size, args.inference, vdp, save, tqdm.write)
-        outcomes = gather(run_scenes(evaluation, scenes[rank::world], name, quiet=rank > 0))
+        methods = choose_methods(args, predictions, device)
+        default = Path("results") / (f"{dataset}_compared" if predictions else dataset)
+        save_dir = writable_folder(args.save_dir or default, "--save_dir")
+        save = records.Saver(save_dir, args.format, scoring) if args.save_results else records.save_nothing
+        evaluation = Evaluation(methods, device, scoring, save)
+        outcomes = gather(run_scenes(evaluation, scenes[rank::world], quiet=rank > 0))
     if rank > 0:
         return 0
-    facts |= records.how_it_was_made(weights, evaluation, outcomes)
-    results = Results(dataset, name, *records.by_scene(scenes, outcomes), facts, records.notes(weights, vdp, outcomes))
+    facts |= records.how_it_was_made(evaluation, outcomes)
+    rows = records.table_rows(evaluation, scenes, outcomes)
+    results = Results(dataset, rows, facts, records.notes(evaluation, scenes, outcomes))
     write_tables(save_dir, results)
     print(f"\n{summary(results)}\n\nWritten to {save_dir}: metrics.json, metrics.csv, metrics.md")
     return 1 if results.failures else 0
 
 
-def run_scenes(evaluation: Evaluation, scenes: Sequence[Scene], weights: str, quiet: bool) -> list[Outcome]:
-    """Run the scenes with a progress bar and a line for each."""
-    from utils.evaluation.tables import format_row
-    from utils.provenance import device_name
+def choose_methods(args: argparse.Namespace, predictions: Sequence[Predictions], device: torch.device) -> list[Method]:
+    """The methods whose images are files; then the network, where one is named or there is nothing else."""
+    from utils.evaluation.methods import Files, Network
 
-    if not quiet:
-        print(f"AFUNet with {weights} on {device_name(evaluation.device)}: {len(scenes)} scene(s)")
-    outcomes = []
-    for outcome in tqdm(evaluation.run(scenes), total=len(scenes), unit="scene", disable=quiet or None):
-        figures = f"{outcome.scene}  {format_row(outcome.metrics)}"
-        tqdm.write(f"FAILED  {outcome.failure}" if outcome.failure else figures)
-        outcomes.append(outcome)
-    return outcomes
+    methods: list[Method] = [Files(one, device, args.scale_to_label) for one in predictions]
+    if predictions and args.pretrained_model is None:
+        return methods
+    weights = args.pretrained_model or (SHIPPED if SHIPPED.exists() else None)
+    model = load_network(weights).to(device)
+    model.use_kernels(args.kernels)
+    title = UNTRAINED if weights is None else weights.name
+    return [*methods, Network(model, device, title, weights, args.patch_size, args.inference, tqdm.write)]
 
 
 def load_network(weights: Path | None) -> AFUNet:
@@ -118,15 +126,6 @@ def check(dataset: str, layout: Layout, root: Path, limit: int | None) -> int:
     return 1 if problems else 0
 
 
-def choose_vdp(args: argparse.Namespace) -> Protocol | None:
-    """A named protocol, changed by the single flags; None without HDR-VDP-2."""
-    if args.vdp == "none":
-        return None
-    return PROTOCOLS[args.vdp].changed(
-        encoding=args.vdp_encoding, ppd=args.vdp_ppd, peak=args.vdp_peak, rgbe=args.vdp_rgbe
-    )
-
-
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Test AFUNet on a data set; without options on the sample scenes.")
     add = parser.add_argument
@@ -141,12 +140,18 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("--save_dir", type=Path, help="default: results/<dataset>")
     add("--save_results", action=argparse.BooleanOptionalAction, default=True, help="write images and pictures")
     add("--format", choices=["hdr", "exr", "both"], default="hdr", help="of the written HDR images")
-    vdp = parser.add_argument_group("HDR-VDP-2")
-    vdp.add_argument("--vdp", choices=[*PROTOCOLS, "none"], default="safnet", help="whose way of calling it")
-    vdp.add_argument("--vdp_encoding", choices=RGB_ENCODINGS, help="what the values mean to the metric")
-    vdp.add_argument("--vdp_ppd", type=positive_number, help="pixels per degree")
-    vdp.add_argument("--vdp_peak", type=positive_number, help="both images are multiplied by it")
-    vdp.add_argument("--vdp_rgbe", action="store_true", help="round both images as a .hdr file does, first")
+    add_metric_options(parser, ["paper"])
+    files = parser.add_argument_group("results of other methods")
+    files.add_argument(
+        "--predictions",
+        type=named_folder,
+        nargs="+",
+        default=[],
+        metavar="NAME=FOLDER",
+        help="HDR images (.hdr, .exr, .npy, TIFF), matched with the scenes by name; the network runs only if named too",
+    )
+    files.add_argument("--scale_to_label", action="store_true", help="fit one factor per image to its label")
+    files.add_argument("--vdp_map", action="store_true", help="show where HDR-VDP-2 sees a difference, too")
     return parser.parse_args(argv)
 
 

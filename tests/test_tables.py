@@ -6,25 +6,28 @@ import csv
 import io
 import json
 import math
+from typing import Any
 
 import pytest
 
 from utils.evaluation.published import PUBLISHED
-from utils.evaluation.tables import DECIMALS, Results, format_row, summary, to_csv, to_json, to_markdown
+from utils.evaluation.tables import DECIMALS, Results, Row, format_row, summary, to_csv, to_json, to_markdown
 
 FIGURES = {"PSNR-mu": 44.906, "PSNR-l": 42.594, "SSIM-mu": 0.992349, "SSIM-l": 0.99056, "HDR-VDP-2": 66.749}
 OTHERS = {"PSNR-mu": 40.0, "PSNR-l": 40.0, "SSIM-mu": 0.99, "SSIM-l": 0.98, "HDR-VDP-2": 60.0}
 
 
 def results(**changes: object) -> Results:
-    scenes = {"001": dict(FIGURES), "002": dict(OTHERS)}
-    fields = {"dataset": "kalantari", "row": "Kalantari.pth", "scenes": scenes, "notes": ["HDR-VDP-2: safnet"]}
-    return Results(**{**fields, **changes})  # type: ignore[arg-type]
+    """Of one network; changes to its row, and to the rest."""
+    fields: dict[str, Any] = {"dataset": "kalantari", "notes": ["HDR-VDP-2: safnet"], **changes}
+    scenes = fields.pop("scenes", {"001": dict(FIGURES), "002": dict(OTHERS)})
+    row = Row("AFUNet, Kalantari.pth", scenes, fields.pop("failures", {}))
+    return Results(rows=[row], **fields)
 
 
 def test_the_average_is_over_scenes() -> None:
-    assert results().average["PSNR-mu"] == pytest.approx((44.906 + 40) / 2)
-    assert results(scenes={}).average == {}
+    assert results().averages["AFUNet, Kalantari.pth"]["PSNR-mu"] == pytest.approx((44.906 + 40) / 2)
+    assert results(scenes={}).averages == {"AFUNet, Kalantari.pth": {}}
 
 
 def test_json_holds_scenes_average_failures_and_protocol() -> None:

@@ -20,7 +20,9 @@ from datasets.scenes import SAMPLES
 from models import AFUNet
 from tests.golden_weights import MANIFEST, golden_state_dict
 from utils.evaluation import records
+from utils.evaluation.options import choose_vdp
 from utils.files import InputError
+from utils.hdrvdp2 import PROTOCOLS
 from utils.images import read_hdr
 
 ROOT = Path(__file__).parent.parent
@@ -84,13 +86,27 @@ def test_files_written_for_a_scene(checkpoint: Path, tmp_path: Path, capsys: pyt
     assert protocol["padding"]["multiple"] == 128 and protocol["device"] == "cpu"
     assert protocol["hdr_vdp_2"]["protocol"] == "safnet"
     assert protocol["dataset"]["name"] == "tel" and protocol["versions"]["torch"] == torch.__version__
-    assert 0 < metrics(tmp_path)["average"]["HDR-VDP-2"] <= 100
+    assert metrics(tmp_path)["average"]["HDR-VDP-2"] is None  # too small an image for it
     out = capsys.readouterr().out
-    assert f"{name}  PSNR-mu 7.48  PSNR-l 7.89  SSIM-mu 0.1689  SSIM-l 0.0320  HDR-VDP-2 " in out
+    assert f"{name}  PSNR-mu 7.48  PSNR-l 7.89  SSIM-mu 0.1689  SSIM-l 0.0320  HDR-VDP-2 -" in out
     assert "| AFUNet, published | 43.31 | 47.83 | 0.9876 | 0.9959 | 71.08 |" in out
     assert "HDR-VDP-2.2.2 (safnet)" in out
     (ppd,) = protocol["hdr_vdp_2_pixels_per_degree"]
-    assert f"HDR-VDP-2 was computed at {ppd:.1f} pixels per degree, because these images are small" in out
+    assert f"HDR-VDP-2 was left out: at {ppd:.1f} pixels per degree, which follow from the size" in out
+    assert "| 0.1689 | 0.0320 | - |" in (tmp_path / "metrics.md").read_text()
+
+
+def test_pixels_per_degree_that_are_asked_for_are_used(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--dataset", "tel", "--dataset_dir", SCENES / "Tel", "--pretrained_model", checkpoint)
+    options += ("--save_dir", tmp_path, "--patch_size", 8, "--no-save_results", "--vdp_ppd")
+    assert run(*options, 25) == 0
+    assert 0 < metrics(tmp_path)["average"]["HDR-VDP-2"] < 100
+    assert "left out" not in capsys.readouterr().out
+    assert run(*options, 10) == 0
+    assert 0 < metrics(tmp_path)["average"]["HDR-VDP-2"] < 100
+    assert "HDR-VDP-2 was computed at 10.0 pixels per degree, as asked for" in capsys.readouterr().out
 
 
 def test_a_scene_that_fails_is_reported_and_skipped(
@@ -217,14 +233,16 @@ def test_every_path_flag_is_a_field_of_the_layouts() -> None:
 
 
 def test_vdp_flags_change_the_named_protocol() -> None:
-    chosen = script.choose_vdp(script.parse_args(["--vdp", "sctnet"]))
-    assert chosen == script.PROTOCOLS["sctnet"]
+    chosen = choose_vdp(script.parse_args(["--vdp", "sctnet"]))
+    assert chosen == PROTOCOLS["sctnet"]
     options = ["--vdp_encoding", "rgb-bt.709", "--vdp_ppd", "50", "--vdp_peak", "1000", "--vdp_rgbe"]
-    changed = script.choose_vdp(script.parse_args(options)).describe()
+    own = choose_vdp(script.parse_args(options))
+    assert own is not None
+    changed = own.describe()
     assert changed["color_encoding"] == "rgb-bt.709" and changed["pixels_per_degree"] == 50
     assert changed["peak"] == 1000 and changed["rgbe"] is True and changed["protocol"] == "safnet, changed"
     assert changed["source"] == "custom, after safnet"  # what metrics.json says must not cite SAFNet
-    assert script.choose_vdp(script.parse_args(["--vdp", "none"])) is None
+    assert choose_vdp(script.parse_args(["--vdp", "none"])) is None
 
 
 # As a process

@@ -6,72 +6,53 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from models import AFUNet
-from utils import hdrvdp2
-from utils.evaluation.metrics import METRICS
-from utils.evaluation.tables import VDP
-from utils.exposure import network_input
+from utils.evaluation.methods import Method, Reading, Reconstruction, Scene
+from utils.evaluation.scoring import Figures, Scoring
 from utils.files import InputError
-from utils.inference import Way, predict
 
 FINISHERS = 3  # scenes that are scored and saved beside the network, on a GPU
 
-Reading = tuple[np.ndarray, np.ndarray, np.ndarray]  # frames, ev, label
 Item = TypeVar("Item")
 Value = TypeVar("Value")
 
 
-class Scene(Protocol):
-    """What is evaluated: frames (3, H, W, 3) uint16, ev (3,), label (H, W, 3) linear, read when they are needed."""
-
-    @property
-    def name(self) -> str: ...
-
-    def read(self) -> Reading: ...
-
-
-@dataclass(frozen=True)
-class Reconstruction:
-    """One scene with what the network made of it.
-
-    Attributes:
-        scene: its files.
-        frames, ev, label: as its ``read`` gives them.
-        prediction: (3, H, W) linear HDR, on the network's device.
-        ran: how the network ran, see :func:`utils.inference.predict`.
-    """
-
-    scene: Scene
-    frames: np.ndarray
-    ev: np.ndarray
-    label: np.ndarray
-    prediction: Tensor
-    ran: str
-
-
 @dataclass
 class Outcome:
-    """The figures of one scene, or the one-line reason why there are none.
+    """The figures of one scene by one method, or the one-line reason why there are none.
 
     Attributes:
-        scene: its name.
+        scene, method: their names.
         metrics: by name; {} where the scene failed.
-        ran: how the network ran.
-        ppd: pixels per degree that HDR-VDP-2 was computed with; None without it.
+        ran, source, remark: as in :class:`utils.evaluation.methods.Reconstruction`.
+        ppd: pixels per degree of HDR-VDP-2 for this scene; None without it.
         failure: the reason; "" for success.
     """
 
     scene: str
+    method: str
     metrics: dict[str, float] = field(default_factory=dict)
     ran: str = ""
+    source: dict[str, Any] = field(default_factory=dict)
+    remark: str = ""
     ppd: float | None = None
     failure: str = ""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A reconstruction with its figures."""
+
+    method: Method
+    made: Reconstruction
+    figures: Figures
+
+
+Made = list[tuple[Method, Reconstruction | Outcome]]
 
 
 @dataclass(frozen=True)
@@ -79,60 +60,79 @@ class Evaluation:
     """What happens to a scene.
 
     Attributes:
-        model, device: the network and where it is.
-        patch_size, way: see :func:`utils.inference.predict`.
-        vdp: how HDR-VDP-2 is called; None leaves it out.
-        save: called with every reconstruction and its metrics.
-        say: gets a line where memory makes another way necessary.
+        methods: what has an HDR image of it, each a row of the table.
+        device: where figures are computed.
+        scoring: which ones.
+        save: called with all that was made of a scene.
     """
 
-    model: AFUNet
+    methods: Sequence[Method]
     device: torch.device
-    patch_size: int = 128
-    way: Way = "auto"
-    vdp: hdrvdp2.Protocol | None = None
-    save: Callable[[Reconstruction, dict[str, float]], None] = lambda reconstruction, metrics: None
-    say: Callable[[str], None] = print
+    scoring: Scoring = field(default_factory=Scoring)
+    save: Callable[[Sequence[Scored]], None] = lambda scored: None
 
-    def run(self, scenes: Sequence[Scene]) -> Iterator[Outcome]:
-        """The outcome of every scene, in order. A scene that fails does not stop the rest.
+    def run(self, scenes: Sequence[Scene]) -> Iterator[list[Outcome]]:
+        """Per scene, in order, the outcome of every method. What fails does not stop the rest.
 
         The next scene is read in a thread beside the network. On a GPU scoring and saving go on beside it too; on the
         CPU they would only take its cores.
         """
-        made = map(self._reconstruct, scenes, ahead(lambda scene: scene.read(), scenes))
+        made = map(self._reconstruct, scenes, ahead(self._read, scenes))
         for finishing in ahead(self._finish, made, count=FINISHERS if self.device.type == "cuda" else 0):
             yield finishing.result()
 
-    def score(self, reconstruction: Reconstruction) -> dict[str, float]:
-        """All metrics of the whole image, on the unrounded prediction."""
-        prediction = reconstruction.prediction
-        label = torch.from_numpy(reconstruction.label).permute(2, 0, 1).to(prediction.device)
-        figures = {name: metric(prediction, label) for name, metric in METRICS.items()}
-        if self.vdp is not None:
-            figures[VDP] = self.vdp.score(prediction, label)
-        return figures
+    def _read(self, scene: Scene) -> Reading:
+        if not any(method.needs_frames for method in self.methods):
+            return Reading(scene.read_label())
+        bracket = scene.read()
+        return Reading(bracket.label, bracket.frames, bracket.ev)
 
-    def _reconstruct(self, scene: Scene, reading: Future[Reading]) -> Reconstruction | Outcome:
+    def _reconstruct(self, scene: Scene, reading: Future[Reading]) -> Made:
+        return [(method, self._reconstruct_by(method, scene, reading)) for method in self.methods]
+
+    def _reconstruct_by(self, method: Method, scene: Scene, reading: Future[Reading]) -> Reconstruction | Outcome:
+        by = ""
         try:
-            frames, ev, label = reading.result()
-            x = network_input(torch.from_numpy(frames).to(self.device), ev)[None]
-            prediction, ran = predict(self.model, x, self.patch_size, self.way, say=self.say)
-            return Reconstruction(scene, frames, ev, label, prediction[0], ran)
+            found = reading.result()
+            by = self._by(method)
+            return method.reconstruct(scene, found)
         except Exception as error:
-            return Outcome(scene.name, failure=_reason(scene, error))
+            return Outcome(scene.name, method.name, failure=_reason(scene.name, by, error))
 
-    def _finish(self, made: Reconstruction | Outcome) -> Outcome:
+    def _finish(self, made: Made) -> list[Outcome]:
+        scored = [self._score(method, one) for method, one in made]
+        try:
+            self.save([one for one in scored if isinstance(one, Scored)])
+        except Exception as error:
+            return [one if isinstance(one, Outcome) else _failed(one, "", error) for one in scored]
+        return [one if isinstance(one, Outcome) else self._outcome(one) for one in scored]
+
+    def _score(self, method: Method, made: Reconstruction | Outcome) -> Scored | Outcome:
         if isinstance(made, Outcome):
             return made
         try:
-            metrics = self.score(made)
-            self.save(made, metrics)
-            h, w = made.label.shape[:2]
-            ppd = self.vdp.pixels_per_degree(width=w, height=h) if self.vdp else None
-            return Outcome(made.scene.name, metrics, made.ran, ppd)
+            return Scored(method, made, self.scoring.score(made.prediction, self._label(made)))
         except Exception as error:
-            return Outcome(made.scene.name, failure=_reason(made.scene, error))
+            return Outcome(made.scene.name, method.name, failure=_reason(made.scene.name, self._by(method), error))
+
+    def _label(self, made: Reconstruction) -> Tensor:
+        return torch.from_numpy(made.reading.label).permute(2, 0, 1).to(made.prediction.device)
+
+    def _outcome(self, scored: Scored) -> Outcome:
+        made, (h, w) = scored.made, scored.made.reading.label.shape[:2]
+        return Outcome(
+            made.scene.name,
+            scored.method.name,
+            scored.figures.metrics,
+            made.ran,
+            made.source,
+            made.remark,
+            self.scoring.ppd(width=w, height=h),
+        )
+
+    def _by(self, method: Method) -> str:
+        """The method's name where a reason has to tell it from others."""
+        return "" if len(self.methods) == 1 and method.needs_frames else method.name
 
 
 def ahead(function: Callable[[Item], Value], items: Iterable[Item], count: int = 1) -> Iterator[Future[Value]]:
@@ -146,8 +146,14 @@ def ahead(function: Callable[[Item], Value], items: Iterable[Item], count: int =
         yield from waiting
 
 
-def _reason(scene: Scene, error: Exception) -> str:
+def _failed(scored: Scored, by: str, error: Exception) -> Outcome:
+    name = scored.made.scene.name
+    return Outcome(name, scored.method.name, failure=_reason(name, by, error))
+
+
+def _reason(scene: str, by: str, error: Exception) -> str:
     message = str(error).strip().split("\n")[0]
     if not isinstance(error, InputError):
         message = f"{type(error).__name__}: {message}"
-    return message if message.startswith(f"scene {scene.name}:") else f"scene {scene.name}: {message}"
+    place = f"scene {scene}, {by}:" if by else f"scene {scene}:"
+    return message if message.startswith(f"scene {scene}:") else f"{place} {message}"
