@@ -16,7 +16,7 @@ import torch
 from models import AFUNet, AFUNetConfig
 from tests.test_test_script import GOLDEN, script
 from utils.checkpoint import model_content, save_checkpoint
-from utils.evaluation import pictures
+from utils.evaluation import pictures, records
 from utils.evaluation.scoring import Scoring
 from utils.files import InputError
 from utils.images import read_hdr, read_linear, write_exr, write_hdr
@@ -47,6 +47,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def own(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What test.py saves of the network: its images and its tables."""
     folder = tmp_path_factory.mktemp("own")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(records, "write_scene_picture", lambda *args, **options: None)  # takes seconds
     options = ("--pretrained_model", checkpoint, "--patch_size", 8, "--format", "both", "--save_dir", folder)
     assert run(*options, *QUICK[2:], "--vdp_ppd", 25, "--metrics", "paper", "pu21") == 0
     return folder
@@ -91,7 +93,7 @@ def test_saved_images_give_the_networks_own_row(way: str, own: Path, tmp_path: P
     found, wanted = metrics(tmp_path), metrics(own)
     for scene, row in wanted["scenes"].items():
         assert found["scenes"][scene] == pytest.approx(row, rel=1e-12)
-    predictions = found["protocol"]["predictions"]["Ours, from files"]
+    predictions = found["protocol"]["predictions"]["Ours"]
     for scene, name in zip(SCENES, names, strict=True):
         digest = hashlib.sha256((folder / name).read_bytes()).hexdigest()
         assert predictions["files"][scene] == {"file": str(folder / name), "sha256": digest}
@@ -116,13 +118,18 @@ def test_radiance_files_give_what_their_rounding_leaves(own: Path, tmp_path: Pat
 
 
 def test_several_methods_and_the_network_in_one_table(
-    own: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    own: Path,
+    checkpoint: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     darker = placed(own, tmp_path / "dark", ("001.exr", "002.exr"), lambda x: x * np.float32(0.9))
     options = ("--predictions", f"SCTNet={darker}", f"Copy={own}/*.exr", "--pretrained_model", checkpoint)
+    monkeypatch.setattr(records, "write_scene_picture", lambda *args, **options: None)  # takes seconds
     assert run(*options, "--patch_size", 8, *QUICK, "--save_dir", tmp_path) == 0
     found = metrics(tmp_path)
-    names = ["SCTNet, from files", "Copy, from files", "AFUNet, small.pth"]
+    names = ["SCTNet", "Copy", "AFUNet, small.pth"]
     assert list(found["methods"]) == names and "scenes" not in found
     assert found["methods"][names[1]]["average"] == pytest.approx(found["methods"][names[2]]["average"], rel=1e-12)
     assert found["protocol"]["checkpoint"]["path"] == str(checkpoint)
@@ -131,16 +138,15 @@ def test_several_methods_and_the_network_in_one_table(
     lines = [line.split(" | ")[0] for line in text.splitlines() if line.startswith("| ")]
     at = lines.index("| AFUNet, published")
     assert lines[at + 1 : at + 4] == [f"| **{name}**" for name in names]
-    assert "| SCTNet, published" in lines and "| 001, Copy, from files" in lines
-    assert "| AFUNet, small.pth - Copy, from files | +0.00 | +0.00 | +0.0000 | +0.0000 | - |" in text
+    assert "| SCTNet, published" in lines and "| 001, Copy" in lines
+    assert "| AFUNet, small.pth - Copy | +0.00 | +0.00 | +0.0000 | +0.0000 | - |" in text
     assert "No intervals: 2 scene(s) say nothing of others; 3 at least." in text
     rows = list(csv.reader((tmp_path / "metrics.csv").open()))
     assert rows[0][:3] == ["method", "scene", "PSNR-mu"] and len(rows) == 1 + 3 * 3
     out = capsys.readouterr().out
-    assert "002  Copy, from files  PSNR-mu " in out and "| SCTNet, published |" in out
+    assert "002  Copy  PSNR-mu " in out and "| SCTNet, published |" in out
     assert "## " not in out
-    written = {path.name for path in tmp_path.iterdir()}
-    assert {"001.hdr", "001.png", "001_methods.png", "002_methods.png"} <= written
+    assert {"001.hdr", "001_methods.png", "002_methods.png"} <= {path.name for path in tmp_path.iterdir()}
 
 
 # Mistakes
@@ -157,13 +163,13 @@ def test_a_missing_image_is_named_and_the_rest_goes_on(
     folder = placed(own, tmp_path / "out", ("001.exr", "002.exr"))
     (folder / "001.exr").unlink()
     mistaken(folder, tmp_path, f"Whole={own}/*.exr")
-    failure = f"scene 001, M, from files: no image for it in {folder}; add one whose name begins with 001"
+    failure = f"scene 001, M: no image for it in {folder}; add one whose name begins with 001"
     assert f"FAILED  {failure}" in (out := capsys.readouterr().out)
     assert "Means and differences are over the scenes that every method has; left out: 001." in out
     found = metrics(tmp_path)
-    assert found["methods"]["M, from files"]["failed"] == {"001": failure}
+    assert found["methods"]["M"]["failed"] == {"001": failure}
     assert found["scenes_in_averages"] == ["002"]
-    assert found["methods"]["Whole, from files"]["average"] == found["methods"]["Whole, from files"]["scenes"]["002"]
+    assert found["methods"]["Whole"]["average"] == found["methods"]["Whole"]["scenes"]["002"]
     assert f"Failed: {failure}" in (tmp_path / "metrics.md").read_text()
 
 
@@ -193,7 +199,7 @@ def test_an_image_that_cannot_be_compared(
     (folder / "002.exr").write_bytes((own / "002.exr").read_bytes())
     mistaken(folder, tmp_path)
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("FAILED  ")]
-    assert re.match(f"FAILED  scene 001, M, from files: .*001.exr: .*{words}", line)
+    assert re.match(f"FAILED  scene 001, M: .*001.exr: .*{words}", line)
     assert list(metrics(tmp_path)["scenes"]) == ["002"]
 
 
@@ -201,16 +207,14 @@ def test_an_unreadable_image(own: Path, tmp_path: Path, capsys: pytest.CaptureFi
     folder = placed(own, tmp_path / "out", ("001.exr", "002.exr"))
     (folder / "001.exr").write_bytes(b"\x76\x2f\x31\x01 cut short")
     mistaken(folder, tmp_path)
-    assert f"FAILED  scene 001, M, from files: {folder / '001.exr'}: not a readable image" in capsys.readouterr().out
+    assert f"FAILED  scene 001, M: {folder / '001.exr'}: not a readable image" in capsys.readouterr().out
 
 
 def test_two_images_for_one_scene(own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = placed(own, tmp_path / "out", ("001.exr", "002.exr"))
     (folder / "001_old.exr").write_bytes((folder / "001.exr").read_bytes())
     mistaken(folder, tmp_path)
-    assert (
-        "FAILED  scene 001, M, from files: 2 images for it: 001.exr, 001_old.exr; keep one" in capsys.readouterr().out
-    )
+    assert "FAILED  scene 001, M: 2 images for it: 001.exr, 001_old.exr; keep one" in capsys.readouterr().out
 
 
 def near_label(folder: Path, factor: float) -> Path:
@@ -228,13 +232,13 @@ def test_another_scale_is_said_and_can_be_fitted(tmp_path: Path, capsys: pytest.
     folder = near_label(tmp_path / "out", 4.0)
     mistaken(folder, tmp_path, code=0)
     out = capsys.readouterr().out
-    assert "NOTE  M, from files, scene 001: a factor of 0.25 (2^-2: exposures counted from another frame) brings" in out
+    assert "NOTE  M, scene 001: a factor of 0.25 (2^-2: exposures counted from another frame) brings" in out
     assert "The figures are of the values as they are; --scale_to_label fits one factor per image." in out
     before = metrics(tmp_path)["average"]["PSNR-mu"]
     mistaken(folder, tmp_path, "--scale_to_label", code=0)
     found = metrics(tmp_path)
     assert found["average"]["PSNR-mu"] > before + 10
-    said = found["protocol"]["predictions"]["M, from files"]
+    said = found["protocol"]["predictions"]["M"]
     assert said["files"]["001"]["factor"] == pytest.approx(0.25, rel=0.01)
     assert "one factor per image" in said["scaled_to_label"]
     assert "scaled to the label, one factor per image" in (tmp_path / "metrics.md").read_text()
@@ -255,7 +259,7 @@ def test_limit_leaves_the_matching_as_it_is(own: Path, tmp_path: Path) -> None:
     folder = placed(own, tmp_path / "out", ("im9.exr", "im10.exr"))
     mistaken(folder, tmp_path, "--limit", 1, code=0)
     assert list(metrics(tmp_path)["scenes"]) == ["001"]
-    files = metrics(tmp_path)["protocol"]["predictions"]["M, from files"]["files"]
+    files = metrics(tmp_path)["protocol"]["predictions"]["M"]["files"]
     assert files["001"]["file"] == str(folder / "im9.exr")
 
 
@@ -294,7 +298,7 @@ def test_the_picture_of_all_methods(own: Path, tmp_path: Path, monkeypatch: pyte
     methods = ("--predictions", f"A={own}/*.exr", f"B={darker}", "--limit", 1, "--device", "cpu")
     assert run(*methods, "--vdp_ppd", 25, "--vdp_map", "--save_dir", tmp_path) == 0
     (images, titles, limits), (maps, _, vdp_limits) = pages
-    assert [title.split("\n")[0] for title in titles[:3]] == ["Ground truth", "A, from files", "B, from files"]
+    assert [title.split("\n")[0] for title in titles[:3]] == ["Ground truth", "A", "B"]
     truth = read_linear(GOLDEN / "scenes" / "Kal" / "Training" / "001" / "HDRImg.hdr")
     for shown, folder in zip(images[4:], (own, darker), strict=True):
         assert shown == pytest.approx(pictures.error_map(read_hdr(folder / "001.exr"), truth))

@@ -117,7 +117,7 @@ def test_every_method_has_a_name_of_its_own(tmp_path: Path) -> None:
 
 def test_how_the_option_is_written() -> None:
     assert named_folder("SCTNet=out/a=b") == Asked("SCTNet", "out/a=b")
-    for wrong in ("out/sctnet", "=out", "SCTNet=", ""):
+    for wrong in ("out/sctnet", "=out", "SCTNet=", "", "AFUNet, own=out", "a|b=out"):
         with pytest.raises(argparse.ArgumentTypeError, match="is not NAME=FOLDER"):
             named_folder(wrong)
 

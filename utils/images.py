@@ -124,7 +124,7 @@ def _read_npy(path: str | Path) -> np.ndarray:
         array = array.transpose(1, 2, 0)
     if array.ndim != 3 or array.shape[2] != 3 or array.dtype.kind not in "fiu":
         raise InputError(f"{path}: an array {array.shape} of {array.dtype}; {meant}")
-    return np.ascontiguousarray(array, np.float32)
+    return np.array(array, np.float32, order="C")  # a copy, off the file
 
 
 def _read_linear_tiff(path: str | Path) -> np.ndarray:

@@ -37,7 +37,7 @@ def lines(made: Sequence[Outcome]) -> list[str]:
     """The figures, failures and remarks of one scene; a failure that all methods share is told once."""
     told = [f"{_place(one, len(made))}  {format_row(one.metrics)}" for one in made if not one.failure]
     failed = dict.fromkeys(f"FAILED  {one.failure}" for one in made if one.failure)
-    return [*told, *failed, *(f"NOTE  {remark_line(one)}" for one in made if one.remark)]
+    return [*told, *failed, *(f"NOTE  {line}" for one in made if (line := remark_line(one)))]
 
 
 def _place(outcome: Outcome, methods: int) -> str:

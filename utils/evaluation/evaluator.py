@@ -28,7 +28,7 @@ class Outcome:
     Attributes:
         scene, method: their names.
         metrics: by name; {} where the scene failed.
-        ran, source, remark: as in :class:`utils.evaluation.methods.Reconstruction`.
+        ran, source: as in :class:`utils.evaluation.methods.Reconstruction`.
         ppd: pixels per degree of HDR-VDP-2 for this scene; None without it.
         failure: the reason; "" for success.
     """
@@ -38,7 +38,6 @@ class Outcome:
     metrics: dict[str, float] = field(default_factory=dict)
     ran: str = ""
     source: dict[str, Any] = field(default_factory=dict)
-    remark: str = ""
     ppd: float | None = None
     failure: str = ""
 
@@ -126,7 +125,6 @@ class Evaluation:
             scored.figures.metrics,
             made.ran,
             made.source,
-            made.remark,
             self.scoring.ppd(width=w, height=h),
         )
 

@@ -60,8 +60,8 @@ class Reconstruction:
         reading: what was read of them.
         prediction: (3, H, W) linear HDR, on the device that scores it.
         ran: how the network ran, see :func:`utils.inference.predict`; "" for a file.
-        source: the file, its SHA-256 and the factor it was multiplied by, for metrics.json; {} for the network.
-        remark: what else the image may be, where it is near the label only after a change; "" otherwise.
+        source: for metrics.json, the file, its SHA-256, the factor it was multiplied by, and a remark on what would
+            bring it near its label; {} for the network.
     """
 
     scene: Scene
@@ -69,7 +69,6 @@ class Reconstruction:
     prediction: Tensor
     ran: str = ""
     source: dict[str, Any] = field(default_factory=dict)
-    remark: str = ""
 
     @property
     def hdr(self) -> np.ndarray:
@@ -145,17 +144,18 @@ class Files:
 
     @property
     def name(self) -> str:
-        return f"{self.predictions.name}, from files"
+        return self.predictions.name
 
     def reconstruct(self, scene: Scene, reading: Reading) -> Reconstruction:
         path, image = self.predictions.file_of(scene.name), self.predictions.read(scene.name, reading.label)
         source: dict[str, Any] = {"file": str(path), "sha256": sha256(path)}
-        words = "" if self.scale_to_label else remark(image, reading.label)
         if self.scale_to_label:
             source["factor"] = fit_scale(image, reading.label)
             image = image * np.float32(source["factor"])
+        elif words := remark(image, reading.label):
+            source["remark"] = words
         prediction = torch.from_numpy(image).permute(2, 0, 1).contiguous().to(self.device)
-        return Reconstruction(scene, reading, prediction, source=source, remark=words)
+        return Reconstruction(scene, reading, prediction, source=source)
 
     def describe(self, sources: dict[str, dict[str, Any]]) -> dict[str, Any]:
         return {

@@ -15,7 +15,7 @@ from utils.exposure import CLIPPED, MU_LAW, tonemap
 from utils.images import ldr_to_float, write_png
 from utils.pictures import common_range, panel, tone_mapped
 
-CELL = 360  # pixels of one image in the picture of all methods
+CELL = 400  # pixels of one image in the picture of all methods
 
 
 def scene_picture(
@@ -74,7 +74,7 @@ def methods_picture(scene: str, label: np.ndarray, methods: Sequence[Shown], vdp
     empty = np.full_like(label, 255, dtype=np.uint8)
     titles = [
         f"Ground truth\ntone-mapped: {MU_LAW}",
-        *(f"{one.name}\n{_caption(one.figures.metrics)}" for one in methods),
+        *(f"{one.name}\n{_short_caption(one.figures.metrics)}" for one in methods),
     ]
     titles += ["Error |T(result) - T(truth)|\none scale for all", *map(_error_title, methods, errors)]
     images = [tone_mapped(label), *(tone_mapped(one.hdr) for one in methods), empty, *errors]
@@ -116,5 +116,10 @@ def _input_title(i: int, frame: np.ndarray, ev: float) -> str:
 
 
 def _caption(metrics: Metrics) -> str:
-    shown = [key for key in ("PSNR-mu", "PSNR-l", "SSIM-mu", VDP) if key in metrics]
+    shown = [key for key in ("PSNR-mu", "PSNR-l", "SSIM-mu", VDP) if key in metrics] or list(metrics)
+    return "   ".join(f"{key} {rounded(key, metrics[key])}" for key in shown)
+
+
+def _short_caption(metrics: Metrics) -> str:
+    shown = [key for key in ("PSNR-mu", "SSIM-mu", VDP) if key in metrics] or list(metrics)[:2]
     return "   ".join(f"{key} {rounded(key, metrics[key])}" for key in shown)

@@ -17,6 +17,7 @@ from utils.files import InputError
 from utils.images import LINEAR_SUFFIXES, check_finite, read_linear
 
 WILDCARDS = frozenset("*?[")
+APART = frozenset(",|\n")  # not in the name of a method: they part names and cells of the tables
 SHOWN = 5  # names in one line
 
 
@@ -31,7 +32,7 @@ class Asked:
 def named_folder(text: str) -> Asked:
     """``NAME=FOLDER`` or ``NAME=PATTERN``, a type for argparse."""
     name, _, place = text.partition("=")
-    if not name.strip() or not place:
+    if not name.strip() or not place or APART & set(name):
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=FOLDER, e.g. SCTNet=out/sctnet")
     return Asked(name.strip(), place)
 

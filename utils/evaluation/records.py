@@ -18,8 +18,6 @@ from utils.inference import RAN
 from utils.provenance import device_name, git_revision, versions
 from utils.shipped import SHIPPED, SHIPPED_FACTS
 
-TOLD = 20  # remarks on scale under a table
-
 
 @dataclass(frozen=True)
 class Saver:
@@ -106,8 +104,9 @@ def files_of(evaluation: Evaluation) -> list[Files]:
 
 
 def remark_line(outcome: Outcome) -> str:
-    """What a line says of an image that is near the label only after a change."""
-    return f"{outcome.method}, scene {outcome.scene}: {outcome.remark}"
+    """What a line says of an image that is near the label only after a change; "" for all others."""
+    words = outcome.source.get("remark", "")
+    return f"{outcome.method}, scene {outcome.scene}: {words}" if words else ""
 
 
 def _sources(method: Files, outcomes: Sequence[Outcome]) -> dict[str, dict[str, Any]]:
@@ -129,15 +128,14 @@ def _metric_notes(scoring: Scoring, outcomes: Sequence[Outcome]) -> list[str]:
 
 
 def _remarks(outcomes: Sequence[Outcome]) -> list[str]:
-    lines = [remark_line(outcome) for outcome in outcomes if outcome.remark]
-    if not lines:
-        return []
-    more = [f"... and {len(lines) - TOLD} more like these."] if len(lines) > TOLD else []
-    return [
-        *lines[:TOLD],
-        *more,
-        "The figures are of the values as they are; --scale_to_label fits one factor per image.",
-    ]
+    """A line for each method with images in another scale, which tells of the first."""
+    told: dict[str, list[str]] = {}
+    for outcome in outcomes:
+        if line := remark_line(outcome):
+            told.setdefault(outcome.method, []).append(line)
+    lines = [found[0] + (f" ({len(found)} images are like that)" if found[1:] else "") for found in told.values()]
+    advice = "The figures are of the values as they are; --scale_to_label fits one factor per image."
+    return [*lines, advice] if lines else []
 
 
 def _network_notes(network: Network | None, outcomes: Sequence[Outcome]) -> list[str]:
