@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import shutil
@@ -14,25 +13,20 @@ import time
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 import train
 from datasets import cache, crops
 from models import AFUNet, AFUNetConfig
 from models.windows import WINDOW
-from tests.random_scenes import random_scene
+from tests.tiny_runs import ENVIRONMENT, ROOT, lines, make_data, notes, start, tiny_arguments, wait_for_steps, weights
 from utils.checkpoint import load_model, read_checkpoint, save_checkpoint, to_official
 from utils.files import InputError
 from utils.provenance import VERSION
 from utils.training.session import set_device_defaults
 from utils.training.tracking import Checkpoints, RunLog
-
-ROOT = Path(__file__).parent.parent
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -46,22 +40,12 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("data")
-    for i, name in enumerate("abc"):
-        random_scene(root / "Kal" / "Training" / name, seed=i, size=(24, 32))
-    random_scene(root / "Kal" / "Test" / "Test-set" / "t", seed=9, size=(24, 32))
-    return root
+    return make_data(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")
 def arguments(data: Path) -> list[str]:
-    """A run of 2 epochs of 10 steps, a few dozen milliseconds each."""
-    cache = str(data / "cache")
-    settings = (
-        "--recipe released --batch_size 2 --epochs 2 --repeat 10 --train_patch_size 16 --stages 1 --log_interval 1"
-    )
-    more = "--val_interval 2 --device cpu --no-tensorboard --dataset kalantari"
-    return [*settings.split(), *more.split(), "--dataset_dir", str(data), "--cache_dir", cache]
+    return tiny_arguments(data)
 
 
 @pytest.fixture(scope="module")
@@ -69,21 +53,6 @@ def unbroken(arguments: list[str], tmp_path_factory: pytest.TempPathFactory) -> 
     logdir = tmp_path_factory.mktemp("unbroken")
     assert train.main([*arguments, "--logdir", str(logdir)]) == 0
     return logdir
-
-
-def weights(logdir: Path) -> Tensor:
-    return torch.cat(
-        [value.flatten() for value in read_checkpoint(logdir / "ckpt" / "last.pth")["state_dict"].values()]
-    )
-
-
-def lines(logdir: Path, kind: str) -> list[dict[str, Any]]:
-    records = map(json.loads, (logdir / "log.jsonl").read_text().splitlines())
-    return [record for record in records if record["kind"] == kind]
-
-
-def notes(logdir: Path) -> str:
-    return "\n".join(line["text"] for line in lines(logdir, "note"))
 
 
 def test_what_a_run_leaves(unbroken: Path) -> None:
@@ -150,18 +119,6 @@ def kill_in_training(delay: float) -> None:
         time.sleep(0.001)
     time.sleep(delay)
     os.kill(os.getpid(), signal.SIGTERM)
-
-
-def start(arguments: list[str], logdir: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, str(ROOT / "train.py"), *arguments, "--logdir", str(logdir)]
-    return subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-
-def wait_for_steps(logdir: Path, count: int) -> None:
-    end = time.monotonic() + 60
-    while not (logdir / "log.jsonl").exists() or len(lines(logdir, "train")) < count:
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import argparse
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from utils.inference import predict
 from utils.memory import keep_freed_memory
 from utils.provenance import VERSION, device_name, git_revision, versions
 from utils.training.engine import Batches, Plan, Trainer, Validation, check_resumable
+from utils.training.lock import own_folder
 from utils.training.losses import training_loss
 from utils.training.tracking import Checkpoints, RunLog
 
@@ -51,7 +53,18 @@ class Data:
 
 
 def train(args: argparse.Namespace, data: Data, device: torch.device, rank: int, world: int, again: str) -> None:
-    """One process's part of the run. ``args`` are those of train.py; ``again`` is the command that resumes it."""
+    """One process's part of the run. ``args`` are those of train.py; ``again`` is the command that resumes it.
+
+    The first process has the run's folder to itself; it is the only one that writes there.
+    """
+    with own_folder(args.logdir) if rank == 0 else nullcontext():
+        train_in_own_folder(args, data, device, rank, world, again)
+
+
+def train_in_own_folder(
+    args: argparse.Namespace, data: Data, device: torch.device, rank: int, world: int, again: str
+) -> None:
+    """Put the run together, go on from where it was left, train, and say how it ended."""
     checkpoints = Checkpoints(args.logdir / "ckpt")
     refuse_to_overwrite(args, checkpoints)
     with first_goes_ahead():
