@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import zlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,10 +13,13 @@ import numpy as np
 from tqdm import tqdm
 
 from datasets.scenes import Sample, Scene
-from utils.files import InputError, atomic_path
+from utils.files import InputError, atomic_path, regular_file, remove_leftovers, shortened_stem
 
-CACHE_VERSION = 1  # goes up when the layout of cached files changes
+CACHE_VERSION = 2  # goes up when the layout of cached files changes
 CACHE_CHOICES = ("disk", "memory", "none")
+CHECKSUM = 4  # bytes at the end of a file: the CRC-32 of all before them
+PIECE = 2**20  # bytes read at a time
+ABANDONED = 3600.0  # seconds after which nobody writes on at an unfinished file
 
 Reader = Callable[[], Sample]
 
@@ -48,8 +52,10 @@ def build_cache(scenes: Sequence[Scene], cache_dir: Path, *, progress: bool = Tr
     """The cache files of ``scenes``, made where they are missing. Raises InputError.
 
     Each file appears whole or not at all, so any number of processes may build at once. They go through the scenes in
-    random order, and so share the work.
+    random order, and so share the work. Files that are there are read once, and made anew where their checksum does not
+    fit: 0.02 s for a scene of Kalantari's size.
     """
+    remove_leftovers(cache_dir, ".npy", ABANDONED)
     paths = [cache_path(scene, cache_dir) for scene in scenes]
     missing = [(scene, path) for scene, path in zip(scenes, paths, strict=True) if not _is_whole(path)]
     random.SystemRandom().shuffle(missing)
@@ -64,15 +70,15 @@ def cache_path(scene: Scene, cache_dir: Path) -> Path:
     files = [*scene.ldr_paths, scene.exposure_path, scene.label_path]
     try:
         stats = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    except OSError:
+    except (OSError, RuntimeError):  # RuntimeError: links in a circle, before Python 3.13
         scene.read()  # says which file is missing
         raise
     digest = hashlib.sha256(repr((CACHE_VERSION, stats)).encode()).hexdigest()[:16]
-    return cache_dir / f"{scene.name}-{digest}.npy"
+    return cache_dir / f"{shortened_stem(scene.name)}-{digest}.npy"
 
 
 def open_cached(path: Path) -> Sample:
-    """Memory-mapped (frames, ev, label) of a cache file.
+    """Memory-mapped (frames, ev, label) of a cache file, one that :func:`build_cache` has found sound.
 
     Opened for every crop and let go after it: a mapping that is kept would count towards the memory of each process,
     page by page, until it holds the data set.
@@ -88,6 +94,8 @@ def _write_cached(path: Path, bracket: Sample) -> None:
     try:
         with atomic_path(path) as temporary:
             np.save(temporary, record)
+            with temporary.open("ab") as file:
+                file.write(checksum(temporary).to_bytes(CHECKSUM, "little"))
     except InputError as error:
         size = f"{record.nbytes / 2**20:.0f} MiB a scene"
         raise InputError(
@@ -96,8 +104,21 @@ def _write_cached(path: Path, bracket: Sample) -> None:
 
 
 def _is_whole(path: Path) -> bool:
+    """Whether a cache file is there, and holds what was written into it."""
     try:
-        np.load(path, mmap_mode="r")
-    except (OSError, ValueError, EOFError):  # absent, or cut short by other hands
+        size = regular_file(path).stat().st_size - CHECKSUM
+        with path.open("rb") as file:
+            file.seek(max(size, 0))
+            kept = file.read()
+        return size > 0 and kept == checksum(path, size).to_bytes(CHECKSUM, "little")
+    except (OSError, InputError):
         return False
-    return True
+
+
+def checksum(path: Path, size: int | None = None) -> int:
+    """The CRC-32 of a file, or of its first ``size`` bytes."""
+    found, left = 0, path.stat().st_size if size is None else size
+    with path.open("rb") as file:
+        while left and (piece := file.read(min(PIECE, left))):
+            found, left = zlib.crc32(piece, found), left - len(piece)
+    return found

@@ -165,7 +165,7 @@ class TrainingBatches:
             for batch in iterator:
                 yield on_device(batch, self.device)
         except InputError as error:  # from a worker it arrives with that process's traceback
-            raise InputError(str(error).strip().splitlines()[-1].rpartition("InputError: ")[2]) from None
+            raise InputError(error.args[0].strip().splitlines()[-1].rpartition("InputError: ")[2]) from None
         finally:  # the workers go now; left to the garbage collector, they could outlive a failed run
             getattr(iterator, "_shutdown_workers", lambda: None)()
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
+import math
+import time
+import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -98,6 +103,123 @@ def test_files_that_are_no_checkpoints_are_refused(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=name) as error:
             load_model(tmp_path / name)
         assert "\n" not in str(error.value)
+
+
+def test_a_flipped_bit_is_found(tmp_path: Path) -> None:
+    """Or changes nothing: some bytes of a zip file are never read."""
+    wanted = model_content(AFUNet(AFUNetConfig(stages=1)))
+    save_checkpoint(tmp_path / "a.pth", wanted)
+    whole = (tmp_path / "a.pth").read_bytes()
+    rng = np.random.default_rng(0)
+    found = 0
+    for place in rng.integers(0, len(whole), 100).tolist():
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << int(rng.integers(8))
+        (tmp_path / "a.pth").write_bytes(damaged)
+        try:
+            content = read_checkpoint(tmp_path / "a.pth")
+        except InputError as error:
+            found += 1
+            assert "a.pth" in str(error) and "damaged" in str(error)
+        else:
+            assert all(torch.equal(content["state_dict"][key], value) for key, value in wanted["state_dict"].items())
+    assert found > 60
+
+
+def test_a_checkpoint_that_would_grow_in_memory_is_refused(tmp_path: Path) -> None:
+    torch.save({"state_dict": {"a": torch.zeros(10_000_000)}}, tmp_path / "whole.pth")
+    with zipfile.ZipFile(tmp_path / "whole.pth") as whole, zipfile.ZipFile(tmp_path / "packed.pth", "w", 8) as packed:
+        for name in whole.namelist():
+            packed.writestr(name, whole.read(name))
+    assert (tmp_path / "packed.pth").stat().st_size < 100_000
+    with pytest.raises(InputError, match="packed otherwise than by torch.save"):
+        read_checkpoint(tmp_path / "packed.pth")
+
+
+def stage_keys(*numbers: str) -> dict[str, torch.Tensor]:
+    return {f"mlps_end.{number}.fc1.weight": torch.zeros(1) for number in numbers}
+
+
+def ours(config: dict, **state: torch.Tensor) -> dict:
+    return {"config": config, "state_dict": {"skip.weight": torch.zeros(1), **state}}
+
+
+FULL = model_content(AFUNet(AFUNetConfig(stages=1)))
+
+
+def with_weight(change) -> dict:
+    return {**FULL, "state_dict": {**FULL["state_dict"], "skip.weight": change(FULL["state_dict"]["skip.weight"])}}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (ours({"stages": 10**9}), "no network of AFUNet has its configuration"),
+        (ours({"stages": math.nan}), "its configuration"),
+        (ours({"stages": True}), "no network of AFUNet has its configuration"),
+        (ours({"drop_path": "0.1"}), "its configuration"),
+        (ours({"drop_path": math.nan}), "no network of AFUNet has its configuration"),
+        (ours({"without": 3}), "its configuration is not one of this version"),
+        (ours({"order": ["af"]}), "its configuration is not one of this version"),
+        (ours({"layers": 3}), "its configuration is not one of this version"),
+        (stage_keys("0", "99999"), "no network of AFUNet has its configuration"),
+        (stage_keys("9" * 5000), "not an AFUNet checkpoint"),
+        ({1: torch.zeros(1)}, "holds no weights"),
+        (with_weight(lambda w: w.to_sparse()), "skip.weight holds a sparse_coo tensor of float32"),
+        (with_weight(lambda w: w.to("meta")), r"skip.weight holds no numbers \(a meta tensor\)"),
+        (with_weight(lambda w: w.to(torch.int64)), "skip.weight holds a tensor of int64"),
+        (with_weight(lambda w: w.to(torch.complex64)), "skip.weight holds a tensor of complex64"),
+    ],
+)
+def test_hostile_checkpoints_are_one_line_within_a_second(tmp_path: Path, content: dict, message: str) -> None:
+    torch.save(content, tmp_path / "a.pth")
+    began = time.process_time()
+    with pytest.raises(InputError, match=message) as error:
+        load_model(tmp_path / "a.pth")
+    assert time.process_time() - began < 1
+    assert len(str(error.value)) < 500
+
+
+OFFICIAL = to_official(AFUNet(AFUNetConfig(stages=1)))
+
+
+def prefixed(prefix: str) -> dict[str, torch.Tensor]:
+    return {prefix + key: value for key, value in OFFICIAL.items()}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"params": OFFICIAL},
+        {"model": prefixed("module.")},
+        {"model_state_dict": OFFICIAL},
+        {"state_dict": prefixed("_orig_mod.")},
+        {"state_dict": prefixed("module._orig_mod.")},
+        {"state_dict": prefixed("model."), "pytorch-lightning_version": "2.4"},
+        {"state_dict": OFFICIAL, "config": {"lr": 1}},
+        {"state_dict": OFFICIAL, "best_psnr": np.float64(41.0)},
+        {"state_dict": OFFICIAL, "args": argparse.Namespace(lr=1e-4)},
+        {**FULL, "state_dict": {key: value.half() for key, value in FULL["state_dict"].items()}},
+    ],
+    ids=["params", "model", "model_state_dict", "compiled", "both", "lightning", "config", "numpy", "args", "half"],
+)
+def test_weights_as_other_codes_keep_them_load(tmp_path: Path, content: dict) -> None:
+    torch.save(content, tmp_path / "a.pth")
+    assert load_model(tmp_path / "a.pth").config == AFUNetConfig(stages=1)
+
+
+def test_strangers_are_named(tmp_path: Path) -> None:
+    torch.save(torch.nn.DataParallel(AFUNet(AFUNetConfig(stages=1))), tmp_path / "whole.pth")
+    torch.save({"state_dict": OFFICIAL, "path": Path("a")}, tmp_path / "objects.pth")
+    (tmp_path / "pointer.pth").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 12\n")
+    wanted = {
+        "whole": r"whole pickled model \(.*\), not its weights; save model.state_dict\(\)",
+        "objects": r"objects beside weights \(pathlib",
+        "pointer": "a pointer of Git LFS",
+    }
+    for name, message in wanted.items():
+        with pytest.raises(InputError, match=message):
+            load_model(tmp_path / f"{name}.pth")
 
 
 class Payload:

@@ -64,6 +64,26 @@ def test_a_damaged_cache_file_is_made_anew(scenes: list[Scene], tmp_path: Path) 
     assert np.array_equal(cache.open_cached(path)[0], scenes[0].read()[0])
 
 
+def test_a_flipped_bit_in_a_cache_file_is_found(scenes: list[Scene], tmp_path: Path) -> None:
+    path = cache.build_cache(scenes[:1], tmp_path)[0]
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    for place in [0, len(whole) - 1, *rng.integers(0, len(whole), 30).tolist()]:
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << int(rng.integers(8))
+        path.write_bytes(damaged)
+        assert cache.build_cache(scenes[:1], tmp_path) == [path]
+        assert path.read_bytes() == whole, place
+
+
+def test_leftovers_of_killed_builds_are_removed(scenes: list[Scene], tmp_path: Path) -> None:
+    for name in (".old.1-0.tmp.npy", ".under way.2-0.tmp.npy"):
+        (tmp_path / name).touch()
+    os.utime(tmp_path / ".old.1-0.tmp.npy", (0, 0))
+    cache.build_cache(scenes[:1], tmp_path)
+    assert [path.name for path in tmp_path.glob(".*")] == [".under way.2-0.tmp.npy"]
+
+
 def test_two_processes_may_build_the_cache_at_once(scenes: list[Scene], tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
     builders = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import os
@@ -251,6 +252,38 @@ def test_stopping_at_every_step_changes_nothing(unbroken: Tensor) -> None:
         stops += not finished
     assert stops == 3 * EPOCH // 4
     assert torch.equal(weights(trainer), unbroken)
+
+
+def damage(change: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+    notes = Notes()
+    make(notes, ToyBatches(4), epochs=1).fit()
+    state = copy.deepcopy(notes.saved["last"])
+    change(state)
+    return state
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda s: s["optimizer"]["state"][0].update(exp_avg=torch.zeros(3)),
+        lambda s: s["optimizer"]["state"][0].update(exp_avg=3),
+        lambda s: s["optimizer"]["state"].update({0: 5}),
+        lambda s: s["optimizer"]["param_groups"][0]["params"].pop(),
+        lambda s: s["optimizer"].update(param_groups=[]),
+        lambda s: s.update(optimizer=7),
+        lambda s: s["state_dict"].popitem(),
+        lambda s: s["progress"].update(epoch=-1),
+        lambda s: s["progress"].update(samples="3"),
+        lambda s: s["progress"].update(sums=None),
+        lambda s: s["progress"].update(pages=1),
+        lambda s: s.update(random={}),
+        lambda s: s["random"].update(torch=torch.zeros(3, dtype=torch.uint8)),
+        lambda s: s["random"].update(torch=None),
+    ],
+)
+def test_a_state_that_does_not_fit_is_one_line(change: Callable[[dict[str, Any]], object]) -> None:
+    with pytest.raises(InputError, match=r"^last\.pth: its training state does not fit this network \(.*--init$"):
+        make(Notes(), ToyBatches(4)).restore(damage(change), "last.pth")
 
 
 def test_a_signal_during_validation_leaves_it_for_later(unbroken: Tensor) -> None:

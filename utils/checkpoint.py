@@ -8,20 +8,38 @@ from __future__ import annotations
 
 import argparse
 import re
+import zipfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from models import AFUNet, AFUNetConfig
 from models.windows import SHIFT, WINDOW, relative_position
 from utils.cli import run
-from utils.files import ELSEWHERE, InputError, atomic_path
+from utils.files import ELSEWHERE, InputError, atomic_path, reason, regular_file
 
 State = dict[str, Tensor]
+
+LARGEST = 2 * 10**9  # bytes of a file; one of ours with eight stages and all of its training has 0.1e9
+MOST_STAGES = 64
+HARMLESS = [  # what other codes keep beside weights; none of it runs code when it is loaded
+    argparse.Namespace,
+    np.dtype,
+    *(
+        (type(np.float64(0)).__reduce__(np.float64(0))[0], f"numpy.{core}.multiarray.scalar")
+        for core in ("core", "_core")
+    ),
+    *(getattr(np.dtypes, name) for name in np.dtypes.__all__ if name.startswith(("Float", "Int", "UInt", "Bool"))),
+]
+POINTER = b"version https://git-lfs"  # how a file begins that Git LFS has not fetched
+WEIGHTS = ("state_dict", "model_state_dict", "model", "params_ema", "params")  # where codes keep them, by preference
+PREFIXES = re.compile(r"^((module|_orig_mod|model)\.)+")  # of wrapped networks: DataParallel, torch.compile, Lightning
 
 # Official name of a part -> ours; {t} is the stage. What follows is the same on both sides, the bias tables apart.
 OFFICIAL_PARTS = {
@@ -52,6 +70,7 @@ OFFICIAL_PARTS = {
     "out.0": "out",
 }
 BIAS_TABLE = ".relative_position_bias_table"  # ours: .bias_table
+OFFICIAL_KEY = "mlps_end.0.fc1.weight"  # every official network has it, and none of ours
 UNUSED = "patch_embed_div3.norm"  # a LayerNorm(24) that the released network builds and never calls
 BUFFER_SIZE = 40  # the image side for which the released network keeps its shift masks
 BUFFERS = re.compile(r"\.(relative_position_index|attn_mask)$")
@@ -76,18 +95,23 @@ def load_weights(model: AFUNet, path: str | Path) -> None:
 
 
 def model_of(content: Mapping[str, Any], name: str) -> AFUNet:
-    """The network of a checkpoint's content; ``name`` is the file the messages speak of."""
-    state = content.get("state_dict", content)
-    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()) or not state:
-        raise InputError(f"{name}: holds no weights; a checkpoint of AFUNet is meant")
-    state = {key.removeprefix("module."): value for key, value in state.items()}
-    if "config" in content:
+    """The network of a checkpoint's content; ``name`` is the file the messages speak of. Raises InputError."""
+    state = _weights(content, name)
+    if isinstance(content.get("config"), Mapping) and OFFICIAL_KEY not in state:
         return _fill(AFUNet(_config(content["config"], name)), state, name, ours_to_ours)
-    stages = [int(found[1]) for key in state if (found := re.match(r"mlps_end\.(\d+)\.", key))]
+    stages = {found[1] for key in state if (found := re.match(r"mlps_end\.(\d{1,9})\.", key))}
     if not stages:
-        raise InputError(f"{name}: not an AFUNet checkpoint (it has no key mlps_end.0.fc1.weight)")
+        raise InputError(f"{name}: not an AFUNet checkpoint (it has no key {OFFICIAL_KEY})")
     known = {key: value for key, value in state.items() if not _left_out(key)}
-    return _fill(AFUNet(AFUNetConfig(stages=max(stages) + 1)), known, name, official_of)
+    return _fill(AFUNet(_config({"stages": max(map(int, stages)) + 1}, name)), known, name, official_of)
+
+
+def _weights(content: Mapping[str, Any], name: str) -> State:
+    """The weights in a checkpoint's content, under the names they have in the network alone. Raises InputError."""
+    found = next((content[key] for key in WEIGHTS if isinstance(content.get(key), Mapping)), content)
+    if not found or not all(isinstance(v, Tensor) and isinstance(k, str) for k, v in found.items()):
+        raise InputError(f"{name}: holds no weights; a checkpoint of AFUNet is meant")
+    return {PREFIXES.sub("", key): value for key, value in found.items()}
 
 
 def to_official(model: AFUNet) -> State:
@@ -132,16 +156,57 @@ def shift_mask(size: int) -> Tensor:
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """The content of a checkpoint file, on the CPU; nothing in it can run code. Raises InputError."""
+    """The content of a checkpoint file, on the CPU; nothing in it can run code.
+
+    Raises InputError, for a file as well that a flipped bit has changed: torch itself does not look at the checksums.
+    """
+    path = regular_file(path, "give a checkpoint (.pth)")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        check_whole(path)
+        with torch.serialization.safe_globals(HARMLESS):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except InputError:
+        raise
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error}); give a checkpoint (.pth)") from None
+        raise InputError(f"{path}: cannot be read ({reason(error)}); give a checkpoint (.pth)") from None
     except Exception:  # torch raises many kinds for damaged files
-        raise InputError(f"{path}: damaged, or not a checkpoint of weights; fetch it again or give another") from None
+        raise InputError(f"{path}: {_what_it_is(path)}") from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: holds a {type(content).__name__}; a checkpoint of AFUNet is meant")
     return content
+
+
+def check_whole(path: Path) -> None:
+    """Raise InputError where a checksum in a checkpoint file does not fit, or it would grow in memory.
+
+    Files of torch's old form (before 1.6) have no checksums and pass.
+    """
+    size = path.stat().st_size
+    if size > LARGEST:
+        raise InputError(f"{path}: {size / 1e9:.1f} GB, more than any checkpoint of AFUNet; give another")
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        parts = archive.infolist()
+        if any(part.compress_type for part in parts) or sum(part.file_size for part in parts) > size:
+            raise InputError(f"{path}: damaged, or packed otherwise than by torch.save; fetch it again or give another")
+        damaged = archive.testzip()
+    if damaged:
+        raise InputError(f"{path}: damaged (the checksum of {damaged} does not fit); fetch it again or give another")
+
+
+def _what_it_is(path: Path) -> str:
+    """Why a file that torch cannot load is none of ours."""
+    with suppress(Exception), path.open("rb") as file:
+        if file.read(len(POINTER)) == POINTER:
+            return "a pointer of Git LFS, not the checkpoint itself; fetch it with git lfs pull"
+    with suppress(Exception):
+        foreign = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+        if any(re.search(r"\bnn\.|\bmodels?\.", name) for name in foreign):
+            return f"holds a whole pickled model ({foreign[0]}), not its weights; save model.state_dict() instead"
+        if foreign:
+            return f"holds objects beside weights ({foreign[0]}); save the weights alone, model.state_dict()"
+    return "damaged, or not a checkpoint of weights; fetch it again or give another"
 
 
 def save_checkpoint(path: str | Path, content: Mapping[str, Any]) -> None:
@@ -167,11 +232,17 @@ def weights_only(content: Mapping[str, Any], name: str) -> dict[str, Any]:
     return {**model_content(model_of(content, name)), **facts}
 
 
-def _config(values: Any, name: str) -> AFUNetConfig:
+def _config(values: Mapping[str, Any], name: str) -> AFUNetConfig:
+    """The architecture a file asks for, where it is one and can be built. Raises InputError."""
     try:
-        return AFUNetConfig(**values)
+        config = AFUNetConfig(**values)
+        text = isinstance(config.order, str) and all(isinstance(part, str) for part in config.without)
+        sound = text and type(config.stages) is int and 0 <= config.drop_path < 1
     except (TypeError, ValueError) as error:
-        raise InputError(f"{name}: its configuration is not one of this version ({error})") from None
+        raise InputError(f"{name}: its configuration is not one of this version ({reason(error)[:200]})") from None
+    if not sound or config.stages > MOST_STAGES:
+        raise InputError(f"{name}: no network of AFUNet has its configuration ({str(config)[:200]})")
+    return config
 
 
 def _fill(model: AFUNet, state: Mapping[str, Tensor], name: str, name_of: Any) -> AFUNet:
@@ -180,16 +251,32 @@ def _fill(model: AFUNet, state: Mapping[str, Tensor], name: str, name_of: Any) -
     if missing := sorted(wanted.keys() - state.keys()):
         raise InputError(f"{name}: key {missing[0]} is missing{_and_more(missing)}")
     if unknown := sorted(state.keys() - wanted.keys()):
-        raise InputError(f"{name}: key {unknown[0]} is unknown to AFUNet{_and_more(unknown)}")
+        raise InputError(f"{name}: key {unknown[0][:80]} is unknown to AFUNet{_and_more(unknown)}")
     filled = {}
     for file_key, (key, value) in wanted.items():
         meant = _official_shape(key, value).shape if name_of is official_of else value.shape
         if state[file_key].shape != meant:
             found = tuple(state[file_key].shape)
             raise InputError(f"{name}: key {file_key} has the shape {found}, not {tuple(meant)}")
-        filled[key] = state[file_key].view(value.shape)
+        if not is_plain(state[file_key]):
+            raise InputError(
+                f"{name}: key {file_key} holds {_kind(state[file_key])}; save plain floating-point weights"
+            )
+        filled[key] = state[file_key].reshape(value.shape)
     model.load_state_dict(filled)
     return model
+
+
+def is_plain(value: Tensor) -> bool:
+    """Whether a tensor holds floating-point numbers, each at its place in memory."""
+    plain = value.layout == torch.strided and not (value.is_meta or value.is_quantized or value.is_nested)
+    return plain and value.is_floating_point()
+
+
+def _kind(value: Tensor) -> str:
+    if value.is_meta:
+        return "no numbers (a meta tensor)"
+    return f"a {value.layout} tensor of {value.dtype}".replace("torch.", "").replace("strided ", "")
 
 
 def _and_more(keys: list[str]) -> str:

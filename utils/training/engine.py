@@ -23,7 +23,7 @@ from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from utils.distributed import rank_and_world, total
-from utils.files import InputError
+from utils.files import InputError, reason
 
 PATIENCE = 10  # non-finite steps in a row after which a run is given up
 
@@ -106,6 +106,14 @@ class Progress:
     in_a_row: int = 0
     best: float = -math.inf
     sums: dict[str, float] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Raise ValueError unless it is a place a run can be at."""
+        counts = (self.epoch, self.samples, self.steps, self.skipped, self.in_a_row)
+        numbers = (self.best, *dict(self.sums).values())
+        sound = all(type(count) is int and count >= 0 for count in counts)
+        if not sound or not all(isinstance(number, float) for number in numbers):
+            raise ValueError(f"its progress is {self}")
 
 
 @dataclass(frozen=True)
@@ -234,8 +242,18 @@ class Trainer:
             "random": {"torch": torch.get_rng_state()},
         }
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from :meth:`state`, which :func:`check_resumable` has accepted."""
+    def restore(self, state: Mapping[str, Any], name: str = "the checkpoint") -> None:
+        """Go on from :meth:`state`, which :func:`check_resumable` has accepted; ``name`` is the file of the message.
+
+        Raises InputError where the state is another network's, or none.
+        """
+        try:
+            self._restore(state)
+        except (KeyError, TypeError, ValueError, RuntimeError, IndexError, AttributeError) as error:
+            why = f"its training state does not fit this network ({reason(error)[:200]})"
+            raise InputError(f"{name}: {why}; start from it with --init") from None
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
         training = state.get("training", {"state_dict": state["state_dict"], "averaged": 0})
         self.model.load_state_dict(training["state_dict"])
         if self.average is not None:
@@ -246,7 +264,13 @@ class Trainer:
             {**group, "fused": own.get("fused")} for group, own in zip(saved["param_groups"], ours, strict=True)
         ]
         self.optimizer.load_state_dict({**saved, "param_groups": groups})
+        for parameter, values in self.optimizer.state.items():
+            if unlike := [key for key, value in values.items() if value.shape not in (parameter.shape, ())]:
+                raise ValueError(
+                    f"{unlike[0]} has the shape {tuple(values[unlike[0]].shape)}, not {tuple(parameter.shape)}"
+                )
         self.progress = Progress(**state["progress"])
+        self.progress.check()
         torch.set_rng_state(state["random"]["torch"])
 
     def _training(self) -> dict[str, Any]:

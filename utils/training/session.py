@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from models import AFUNet, AFUNetConfig
-from utils.checkpoint import load_weights, read_checkpoint
+from utils.checkpoint import load_weights, model_of, read_checkpoint
 from utils.distributed import first_goes_ahead, same_everywhere
 from utils.files import InputError
 from utils.inference import predict
@@ -194,8 +194,9 @@ def resume(args: argparse.Namespace, trainer: Trainer, checkpoints: Checkpoints,
         return
     path, content = found
     check_resumable(content, str(path))
+    model_of(content, str(path))  # says what is wrong with the weights
     compare(path, content, trainer.facts, log)
-    trainer.restore(content)
+    trainer.restore(content, str(path))
     if not same_everywhere(trainer.progress.steps):
         raise InputError(f"{path}: not the same in every process; --logdir has to be on a disk that all of them share")
     progress = trainer.progress

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from utils.checkpoint import read_checkpoint, save_checkpoint
 from utils.exposure import tonemap
-from utils.files import InputError
+from utils.files import InputError, remove_leftovers
 
 PICTURE_SIDE = 640  # pixels of the longer side in TensorBoard
 
@@ -112,8 +112,7 @@ class Checkpoints:
 
     def clean(self) -> None:
         """Remove what a process left that was killed while writing."""
-        for path in self.folder.glob(".*.tmp.pth"):
-            path.unlink(missing_ok=True)
+        remove_leftovers(self.folder, ".pth")
 
     @staticmethod
     def _read(path: Path, log: RunLog) -> dict[str, Any] | None:
