@@ -132,7 +132,7 @@ def test_a_checkpoint_that_would_grow_in_memory_is_refused(tmp_path: Path) -> No
         for name in whole.namelist():
             packed.writestr(name, whole.read(name))
     assert (tmp_path / "packed.pth").stat().st_size < 100_000
-    with pytest.raises(InputError, match="packed otherwise than by torch.save"):
+    with pytest.raises(InputError, match="packed otherwise than"):
         read_checkpoint(tmp_path / "packed.pth")
 
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import resource
+import signal
+import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,9 +14,13 @@ import pytest
 import torch
 
 import train
-from tests.tiny_runs import make_data, notes, start, tiny_arguments, wait_for_steps, weights
+from tests.kills import kill_again_and_again
+from tests.tiny_runs import lines, make_data, notes, start, tiny_arguments, wait_for_steps, weights
+from utils.checkpoint import read_checkpoint
 from utils.files import InputError
+from utils.training.engine import StopRequest
 from utils.training.lock import own_folder
+from utils.training.tracking import LineFile
 
 pytestmark = pytest.mark.slow
 
@@ -82,3 +91,105 @@ def test_a_folder_without_write_permission_is_one_line(tmp_path: Path) -> None:
         own_folder(tmp_path / "file" / "run"),
     ):
         pass
+
+
+def test_kills_at_random_moments_and_full_disks_lose_nothing(arguments: list[str], tmp_path: Path) -> None:
+    seed = int.from_bytes(os.urandom(4))
+    print(f"seed {seed}")  # shown when the test fails
+    assert kill_again_and_again(arguments, tmp_path, 6, seed).total() == 6
+
+
+def read_until(process: subprocess.Popen[str], text: str) -> str:
+    assert process.stdout is not None
+    seen = ""
+    while text not in seen:
+        line = process.stdout.readline()
+        assert line, seen
+        seen += line
+    return seen
+
+
+@pytest.mark.parametrize("tensorboard", [True, False])
+def test_a_full_disk_is_said_once_and_costs_no_step(
+    tensorboard: bool, arguments: list[str], unbroken: Path, tmp_path: Path
+) -> None:
+    process = start([*arguments, "--save_minutes", "1e-6", *(["--tensorboard"] if tensorboard else [])], tmp_path)
+    wait_for_steps(tmp_path, 2)
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+    seen = read_until(process, "TensorBoard's curves cannot" if tensorboard else "its log has gaps")
+    seen += read_until(process, "saves as soon as it can") if "saves as soon" not in seen else ""
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+    seen += process.communicate(timeout=60)[0]
+    assert process.returncode == 0 and "Traceback" not in seen, seen
+    assert seen.count("log.jsonl: File too large; the run goes on, its log has gaps") == 1
+    assert seen.count("TensorBoard's curves cannot be written") == tensorboard
+    assert torch.equal(weights(tmp_path), weights(unbroken))
+    assert len(lines(tmp_path, "train")) >= 2  # every line is whole
+    assert [path.name for path in (tmp_path / "ckpt").iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_run_that_ends_on_a_full_disk_waits_for_room(arguments: list[str], unbroken: Path, tmp_path: Path) -> None:
+    process = start(arguments, tmp_path)
+    wait_for_steps(tmp_path, 2)
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+    process.send_signal(signal.SIGTERM)
+    read_until(process, "saves as soon as it can")
+    assert not (tmp_path / "ckpt" / "last.pth").exists()
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+    assert "go on with" in process.communicate(timeout=60)[0] and process.returncode == 0
+    assert train.main([*arguments, "--logdir", str(tmp_path), "--resume", "auto"]) == 0
+    assert torch.equal(weights(tmp_path), weights(unbroken))
+
+
+def test_a_full_disk_to_the_end_is_one_line_and_exit_code_2(arguments: list[str], tmp_path: Path) -> None:
+    process = start(arguments, tmp_path)
+    wait_for_steps(tmp_path, 2)
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+    process.send_signal(signal.SIGTERM)
+    read_until(process, "saves as soon as it can")
+    time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == 2 and "error: the run could not be saved" in output.splitlines()[-1], output
+
+
+def test_a_torn_last_line_is_cut_off_at_the_next_start(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    for torn in (b'{"kind": "train", "st', b"\0" * 3_000_000, b"x"):
+        path.write_bytes(b'{"kind": "note", "text": "a"}\n' + torn)
+        log = LineFile(path)
+        assert log.write({"kind": "note", "text": "b"})
+        log.close()
+        text = path.read_bytes()
+        assert text.endswith(b'{"kind": "note", "text": "b"}\n') and b"st{" not in text and b"x{" not in text
+
+
+def test_a_closed_terminal_saves_and_stops(arguments: list[str], unbroken: Path, tmp_path: Path) -> None:
+    process = start([*arguments, "--repeat", "40"], tmp_path)
+    wait_for_steps(tmp_path, 2)
+    process.send_signal(signal.SIGHUP)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0 and "stopped: 0 epoch(s)" in output
+    assert read_checkpoint(tmp_path / "ckpt" / "last.pth")["progress"]["samples"] > 0
+
+
+def test_a_pipe_that_nobody_reads_saves_and_stops(arguments: list[str], tmp_path: Path) -> None:
+    """As in train.py | head -1."""
+    more = [*arguments, "--epochs", "40", "--repeat", "2", "--val_interval", "40"]
+    process = start(more, tmp_path)
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(timeout=60) == 0
+    assert 0 < read_checkpoint(tmp_path / "ckpt" / "last.pth")["epoch"] < 40
+    assert "stopped:" in notes(tmp_path)
+
+
+def test_nohup_is_obeyed() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopRequest() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop.made
+    finally:
+        signal.signal(signal.SIGHUP, before)

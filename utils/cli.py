@@ -3,31 +3,58 @@
 from __future__ import annotations
 
 import argparse
+import io
 import math
+import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from utils.files import InputError
+from utils.files import InputError, regular_file
 
 if TYPE_CHECKING:
     import torch
 
 T = TypeVar("T")
 
+INTERRUPTED, UNREAD = 130, 141  # 128 and the number of the signal, as shells have it: SIGINT, SIGPIPE
+
 
 def run(main: Callable[[], int | None]) -> None:
-    """Run a script's ``main`` and exit with what it returns; 2 with one line for bad input, 130 after Ctrl-C."""
+    """Run a script's ``main`` and exit with what it returns.
+
+    2 with one line for bad input or too little memory, 130 after Ctrl-C, 141 where nobody reads the output on.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files may be no text
     try:
         code = main()
+        sys.stdout.flush()
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        code = 2
+        code = _end(f"error: {error}", 2)
+    except MemoryError:
+        code = _end("error: out of memory; take smaller images, or fewer at once", 2)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        code = 130
+        code = _end("interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        leave_stdout()
+        code = UNREAD
     sys.exit(code)
+
+
+def _end(line: str, code: int) -> int:
+    with suppress(OSError):
+        print(line, file=sys.stderr)
+    return code
+
+
+def leave_stdout() -> None:
+    """What is written from here on vanishes: the terminal is closed, or the pipe."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def pick_device(name: str) -> torch.device:
@@ -50,9 +77,10 @@ def pick_device(name: str) -> torch.device:
 
 def existing_file(path: Path, option: str, advice: str) -> Path:
     """The path of a file that is there; raises InputError with ``option`` and ``advice`` where it is not."""
-    if not path.is_file():
-        raise InputError(f"{option} {path}: {'is a folder' if path.is_dir() else 'no such file'}; {advice}")
-    return path
+    try:
+        return regular_file(path, advice)
+    except InputError as error:
+        raise InputError(f"{option} {error}") from None
 
 
 def checked(convert: Callable[[str], T], fits: Callable[[T], bool], meaning: str) -> Callable[[str], T]:

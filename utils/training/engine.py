@@ -25,6 +25,8 @@ from tqdm import tqdm
 from utils.distributed import rank_and_world, total
 from utils.files import InputError, reason
 
+PATIENT_MINUTES = 10.0  # that the end of a run waits for room on a full disk
+RETRY_SECONDS = 2.0
 PATIENCE = 10  # non-finite steps in a row after which a run is given up
 
 
@@ -132,14 +134,25 @@ class Validation:
 
 
 class StopRequest:
-    """Within the block SIGINT and SIGTERM only set ``made``, so that a step can be finished and saved."""
+    """Within the block SIGINT, SIGTERM and SIGHUP only set ``made``, so that a step can be finished and saved.
+
+    A signal that is ignored, as nohup does with SIGHUP, stays so.
+    """
+
+    SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")  # by name: not all systems have all
 
     def __init__(self) -> None:
         self.made = False
 
     def __enter__(self) -> StopRequest:
-        self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        numbers = [getattr(signal, name) for name in self.SIGNALS if hasattr(signal, name)]
+        heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+        self._before = {number: signal.signal(number, self._heard) for number in heard}
         return self
+
+    def ask(self) -> None:
+        """Ask to stop, as a signal does."""
+        self.made = True
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -147,8 +160,8 @@ class StopRequest:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        self.made = True
+    def _heard(self, number: int, frame: FrameType | None) -> None:
+        self.ask()
 
 
 class Meter:
@@ -207,18 +220,20 @@ class Trainer:
         self.progress = Progress()
         self.stop = StopRequest()
         self.saved_at = time.monotonic()
+        self.unsaved = False  # whether the last saving failed
 
     def fit(self) -> bool:
         """Train to the plan's last epoch; False when a signal asked to stop before it. Either way all is saved.
 
-        Raises InputError when the loss stays non-finite.
+        Raises InputError when the loss stays non-finite, or the disk stays full.
         """
         with self.stop:
             while self.progress.epoch < self.plan.last_epoch:
                 if not (self._train_epoch() and self._finish_epoch()):
                     self._save("last")
-                    return False
-        return True
+                    break
+            self._save_at_last()
+        return self.progress.epoch >= self.plan.last_epoch
 
     @property
     def result(self) -> nn.Module:
@@ -278,10 +293,35 @@ class Trainer:
             return {}
         return {"training": {"state_dict": self.model.state_dict(), "averaged": int(self.average.n_averaged)}}
 
-    def _save(self, name: str) -> None:
+    def _save(self, name: str) -> bool:
+        """Save, or say that the disk does not take it: ``save`` then keeps it for the next time."""
         self.saved_at = time.monotonic()
-        if self.rank == 0:
-            self.save(name, self.state())
+        try:
+            if self.rank == 0:
+                self.save(name, self.state())
+        except InputError as error:
+            if not self.unsaved:
+                self.log.say(f"warning: {error}; the run goes on, and saves as soon as it can")
+            self.unsaved = True
+        else:
+            self.unsaved = False
+        return not self.unsaved
+
+    def _save_is_due(self) -> bool:
+        minutes = min(self.plan.save_minutes, 1.0) if self.unsaved else self.plan.save_minutes
+        return time.monotonic() - self.saved_at > 60 * minutes
+
+    def _save_at_last(self) -> None:
+        """Wait for room where the last saving has failed. Raises InputError where none comes.
+
+        A signal ends the waiting.
+        """
+        end = time.monotonic() + 60 * PATIENT_MINUTES
+        self.stop.made = False
+        while self.unsaved and not self._save("last"):
+            if time.monotonic() > end or self.stop.made:
+                raise InputError("the run could not be saved; what is saved is from before the warning above")
+            time.sleep(RETRY_SECONDS)
 
     def _train_epoch(self) -> bool:
         """The rest of the epoch under way; False when it was left for a stop request."""
@@ -297,7 +337,7 @@ class Trainer:
                 bar.set_postfix({name: f"{value:.4f}" for name, value in self.meter.means().items()}, refresh=False)
                 if stopping:
                     return False
-                if time.monotonic() - self.saved_at > 60 * self.plan.save_minutes:
+                if self._save_is_due():
                     self._save("last")
         return True
 

@@ -85,6 +85,7 @@ def train_in_own_folder(
         validation=Validation(data.held_out, infer, data.metrics) if data.held_out else None,
         facts={"version": VERSION, "config": asdict(model.config), "recipe": recipe(args, world, data.scenes)},
     )
+    log.on_hangup = trainer.stop.ask
     resume(args, trainer, checkpoints, log)
     announce(args, trainer, log, data.scenes, len(data.held_out))
     finished = trainer.fit()
