@@ -191,9 +191,11 @@ def _read_exif_shot(path: Path) -> Shot:
 def _exif(image: Image.Image) -> Image.Exif:
     try:
         exif = image.getexif()
-        parts = (IFD.Exif, IFD.Interop, IFD.GPSInfo) if IFD.GPSInfo in exif else (IFD.Exif, IFD.Interop)
-        for part in parts:  # of a TIFF they are read on demand, from a file that would be closed by then
-            exif.get_ifd(part)
+        details = exif.get_ifd(IFD.Exif)  # of a TIFF they are read on demand, from a file that would be closed by then
+        if IFD.Interop in details:  # Pillow 12 raises KeyError where it is not
+            exif.get_ifd(IFD.Interop)
+        if IFD.GPSInfo in exif:
+            exif.get_ifd(IFD.GPSInfo)
     except DAMAGE:  # a photograph with damaged EXIF is one without
         return Image.Exif()
     return exif
