@@ -16,7 +16,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import get_args
 
-from utils.choices import Mode, Operator, Way
+from utils.choices import Gamut, Mode, Operator, Way
 from utils.cli import checked, existing_file, pick_device, run
 from utils.files import InputError, writable_folder
 from utils.photographs.settings import FORMATS, PREVIEWS, Settings
@@ -66,7 +66,8 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     exposures = parser.add_mutually_exclusive_group()
     exposures.add_argument("--ev", nargs="+", type=exponent, help="exposures to base 2, one per file: --ev 0 2 4")
     exposures.add_argument("--times", nargs="+", type=seconds_of, help="exposure times: --times 1/100 1/25 1/6")
-    add("--gamma", type=curve, default=DEFAULTS.gamma, help="tone curve of the files: srgb, linear, or e.g. 2.2")
+    add("--gamma", type=curve, default=DEFAULTS.gamma, help="tone curve in place of the files': srgb, linear, or 2.2")
+    add("--gamut", choices=get_args(Gamut), default=DEFAULTS.gamut, help="primaries of the result")
     add("--align", choices=get_args(Mode), default=DEFAULTS.align, help="registration of a hand-held camera")
     add("--reference", type=int, help="the frame to align with, counted from 1 for the darkest")
     add("--format", choices=FORMATS, default=DEFAULTS.format)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image
 from PIL.ExifTags import IFD, Base
@@ -155,6 +156,96 @@ def test_frames_hold_the_scene_they_were_made_from(tmp_path):
         seen = (scene * 2.0**ev < 0.9) & (scene * 2.0**ev > 0.1)
         radiance = frame**2.2 / 2.0**ev
         assert np.median(radiance[seen] / scene[seen]) == pytest.approx(1.0, abs=0.03)
+
+
+def save(path, light, alpha=None, turn=1):
+    """Linear light as a 16-bit TIFF on the sRGB curve, stored under an orientation."""
+    values = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light.clip(1e-9) ** (1 / 2.4) - 0.055)
+    pixels = np.rint(values.clip(0, 1) * 65535).astype(np.uint16)
+    extra = {}
+    if alpha is not None:
+        pixels = np.dstack([pixels, np.where(alpha, 65535, 0).astype(np.uint16)])
+        pixels[~alpha] = 0
+        extra = {"extrasamples": ["unassalpha"]}
+    tifffile.imwrite(path, pixels, photometric="rgb", extratags=[(274, 3, 1, turn, True)], **extra)
+
+
+@pytest.fixture
+def light():
+    return draw_scene(64, 96)[64:-64, 64:-64].astype(np.float64)
+
+
+@pytest.mark.parametrize("kind", ["16 bits", "8 bits"])
+def test_what_is_transparent_shows_what_the_reference_has(tmp_path, light, kind):
+    covered = np.ones((64, 96), bool)
+    covered[10:30, :40] = False
+    for i, ev in enumerate((0, 2, 4)):
+        save(tmp_path / f"{i}.tif", light * 2.0**ev, covered if i == 0 else None)
+    if kind == "8 bits":
+        pixels = tifffile.imread(tmp_path / "0.tif")
+        Image.fromarray((pixels >> 8).astype(np.uint8)).save(tmp_path / "0.tif")
+    found = load_bracket([tmp_path / f"{i}.tif" for i in range(3)], ev=[0, 2, 4], alignment="none")
+    assert "0.tif: 13.0% is transparent; the reference fills in" in found.notes
+    seen = ldr_to_float(found.frames[0])[10:30, :40] ** 2.2
+    assert seen == pytest.approx(light[10:30, :40].clip(0, 0.25), rel=0.02, abs=1e-5)
+
+
+def test_what_is_transparent_in_the_reference_shows_another_frame(tmp_path, light):
+    covered = np.ones((64, 96), bool)
+    covered[10:30, :40] = False
+    for i, ev in enumerate((0, 2, 4)):
+        save(tmp_path / f"{i}.tif", light * 2.0**ev, covered if i == 1 else None)
+    found = load_bracket([tmp_path / f"{i}.tif" for i in range(3)], ev=[0, 2, 4], alignment="none")
+    assert "1.tif: 13.0% is transparent; another frame fills in" in found.notes
+    assert ldr_to_float(found.frames[1])[10:30, :40] ** 2.2 / 4 == pytest.approx(
+        light[10:30, :40].clip(0, 0.25), rel=0.02
+    )
+
+
+def test_an_alpha_channel_of_nothing_but_zeros_means_nothing(tmp_path, light):
+    for i, ev in enumerate((0, 2, 4)):
+        save(tmp_path / f"{i}.tif", light * 2.0**ev)
+        pixels = tifffile.imread(tmp_path / f"{i}.tif")
+        pixels = np.dstack([pixels, np.zeros((64, 96), np.uint16)])
+        tifffile.imwrite(tmp_path / f"{i}.tif", pixels, photometric="rgb", extrasamples=["unassalpha"])
+    found = load_bracket([tmp_path / f"{i}.tif" for i in range(3)], ev=[0, 2, 4], alignment="none")
+    assert ldr_to_float(found.frames[0]) ** 2.2 == pytest.approx(light, rel=0.03, abs=1e-5)
+    assert not found.notes
+
+
+@pytest.mark.parametrize("turns", [(1, 6, 1), (6, 8, 6), (1, 3, 1), (6, 1, 1), (5, 7, 2)])
+def test_of_orientations_that_differ_the_references_counts(tmp_path, light, turns):
+    for i, (ev, turn) in enumerate(zip((0, 2, 4), turns, strict=True)):
+        save(tmp_path / f"{i}.tif", light * 2.0**ev, turn=turn)
+    found = load_bracket([tmp_path / f"{i}.tif" for i in range(3)], ev=[0, 2, 4], alignment="none")
+    assert found.notes[0] == "orientation tags differ; that of 1.tif, the reference, counts"
+    assert {(shot.height, shot.width) for shot in found.shots} == {found.frames.shape[1:3]}
+    reference = ldr_to_float(read_frame(found.shots[1]))
+    assert np.array_equal(ldr_to_float(found.frames[1]), reference)
+    dark = ldr_to_float(found.frames[0]) ** 2.2
+    unclipped = reference.max(axis=2) < 0.9
+    assert dark[unclipped] == pytest.approx((reference**2.2 / 4)[unclipped], rel=0.05, abs=1e-4)
+
+
+def test_pictures_turned_by_the_computer_and_by_a_tag_go_together(tmp_path, light):
+    save(tmp_path / "0.tif", light)
+    save(tmp_path / "1.tif", np.rot90(light * 4), turn=6)
+    save(tmp_path / "2.tif", light * 16)
+    found = load_bracket([tmp_path / f"{i}.tif" for i in range(3)], ev=[0, 2, 4], alignment="none")
+    assert not found.notes
+    assert ldr_to_float(found.frames[1])[light.max(axis=2) < 0.2] ** 2.2 / 4 == pytest.approx(
+        light[light.max(axis=2) < 0.2], rel=0.02, abs=1e-5
+    )
+
+
+@pytest.mark.parametrize("evs", [(4, 2, 0), (0, 4, 2), (2, 0, 4), (4, 3, 2, 1, 0)])
+def test_exposures_that_the_pixels_contradict_are_refused(tmp_path, light, evs):
+    paths = [tmp_path / f"{i}.tif" for i in range(len(evs))]
+    for path, ev in zip(paths, evs, strict=True):
+        save(path, light * 2.0**ev)
+    with pytest.raises(InputError, match=r"is darker than .* though its exposure is said to be longer"):
+        load_bracket(paths, ev=sorted(evs))
+    load_bracket(paths, ev=evs, alignment="none")
 
 
 # Brackets in folders

@@ -6,13 +6,15 @@ import sys
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from PIL.ExifTags import IFD, Base
 
 from tests.handheld import exif
 from utils.files import InputError
-from utils.images import ldr_to_float, write_ldr
-from utils.photographs.shots import curve_table, read_frame, read_shot, write_preview
+from utils.images import ldr_to_float, read_ldr, write_ldr
+from utils.photographs.colour import ASSUMED, curve_of, curve_table, to_frame
+from utils.photographs.shots import photographs_in, read_frame, read_shot, write_preview
 
 
 def write_dng(tifffile, path, mosaic):
@@ -33,7 +35,8 @@ def write_dng(tifffile, path, mosaic):
 
 
 def test_the_identity_curve_leaves_16_bit_values_as_they_are():
-    assert np.array_equal(curve_table(2.2, 16), np.arange(2**16))
+    pixels = np.arange(2**16, dtype=np.uint16).reshape(256, 256, 1).repeat(3, axis=2)
+    assert np.array_equal(to_frame(pixels, ASSUMED.with_curve(2.2)), pixels)
 
 
 @pytest.mark.parametrize(
@@ -41,7 +44,7 @@ def test_the_identity_curve_leaves_16_bit_values_as_they_are():
     [("srgb", 188, 0.5029), ("srgb", 10, 0.0030353), ("linear", 51, 0.2), (1.8, 128, (128 / 255) ** 1.8)],
 )
 def test_curves_give_the_radiance_they_stand_for(gamma, value, linear):
-    assert ldr_to_float(curve_table(gamma, 8))[value] ** 2.2 == pytest.approx(linear, rel=2e-3)
+    assert curve_table(curve_of(gamma), 8)[value] == pytest.approx(linear, rel=2e-3)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif"])
@@ -186,3 +189,110 @@ def test_the_preview_keeps_the_references_exif_but_not_its_orientation(tmp_path)
         assert written[Base.Orientation] == 1
         assert written[Base.Model] == "Camera"
         assert float(written.get_ifd(IFD.Exif)[Base.ExposureTime]) == pytest.approx(0.02)
+
+
+def planar(path, values, **more):
+    """A TIFF with a plane per channel, as Photoshop saves "per channel"."""
+    kind = "rgb" if values.shape[2] >= 3 else "minisblack"
+    tifffile.imwrite(path, np.moveaxis(values, -1, 0), photometric=kind, planarconfig="separate", **more)
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("depth", [np.uint8, np.uint16])
+@pytest.mark.parametrize("more", [{}, {"compression": "zlib"}, {"tile": (16, 16)}, {"rowsperstrip": 5}])
+def test_tiffs_with_a_plane_per_channel(tmp_path, channels, depth, more):
+    values = np.random.default_rng(0).integers(1, np.iinfo(depth).max, (24, 40, channels), depth)
+    extra = {"extrasamples": ["unassalpha"]} if channels == 4 else {}
+    planar(tmp_path / "a.tif", values, **more, **extra)
+    frame = read_frame(read_shot(tmp_path / "a.tif"), 2.2)
+    scale = 2**16 if depth == np.uint16 else 255
+    assert np.abs(ldr_to_float(frame) - values[..., :3] / scale).max() < 1e-4
+    if depth == np.uint16:
+        assert np.array_equal(read_ldr(tmp_path / "a.tif"), values[..., :3])  # as data sets are read
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_planes_are_turned_like_other_tiffs(tmp_path, orientation):
+    values = np.random.default_rng(0).integers(0, 2**16, (24, 40, 3), np.uint16)
+    planar(tmp_path / "a.tif", values, extratags=[(274, 3, 1, orientation, True)])
+    tifffile.imwrite(tmp_path / "b.tif", values, photometric="rgb", extratags=[(274, 3, 1, orientation, True)])
+    ours, interleaved = (read_frame(read_shot(tmp_path / name), 2.2) for name in ("a.tif", "b.tif"))
+    assert np.array_equal(ours, interleaved)
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "word"),
+    [
+        (np.ones((24, 40, 3), np.float32), "rgb", "float32"),
+        (np.ones((24, 40, 3), np.float16), "rgb", "float16"),
+        (np.ones((24, 40), np.float32), "minisblack", "float32"),
+        (np.ones((24, 40, 3), np.uint32), "rgb", "32 bits"),
+        (np.ones((24, 40, 4), np.uint8), "separated", "CMYK"),
+        (np.ones((24, 40, 4), np.uint16), "separated", "CMYK"),
+        (np.ones((24, 40, 5), np.uint16), "rgb", "5 channels"),
+        (np.ones((24, 40), np.int16), "minisblack", "int16"),
+    ],
+)
+def test_tiffs_of_other_pixels_are_refused_by_what_they_are(tmp_path, values, kind, word):
+    extra = {"extrasamples": ["unspecified"] * 2} if values.shape[-1] == 5 else {}
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric=kind, **extra)
+    with pytest.raises(InputError, match=f"a.tif.*{word}"):
+        read_frame(read_shot(tmp_path / "a.tif"))
+
+
+@pytest.mark.parametrize("depth", [np.uint8, np.uint16])
+def test_grey_whose_zero_is_white(tmp_path, depth):
+    values = np.random.default_rng(0).integers(0, np.iinfo(depth).max, (24, 40), depth)
+    tifffile.imwrite(tmp_path / "a.tif", np.iinfo(depth).max - values, photometric="miniswhite")
+    frame = read_frame(read_shot(tmp_path / "a.tif"), 2.2)[..., 1]
+    assert ldr_to_float(frame) == pytest.approx(values / (2**16 if depth == np.uint16 else 255), abs=1e-4)
+
+
+def like_a_camera(path, first_is_reduced=True):
+    """Like Nikon's .nrw or Hasselblad's .3fr: a small picture first, and what the sensor saw beneath it."""
+    with tifffile.TiffWriter(path) as file:
+        small = np.full((16, 24, 3), 128, np.uint8)
+        file.write(small, photometric="rgb", subfiletype=int(first_is_reduced), subifds=1)
+        file.write(np.full((64, 96), 1000, np.uint16), photometric=32803, extratags=[(33421, 3, 2, (2, 2), True)])
+
+
+@pytest.mark.parametrize("name", ["a.nrw", "a.srw", "a.3fr", "a.rwl", "a.iiq", "a.tif", "a.TIFF", "a.jpg", "a.png"])
+@pytest.mark.parametrize("first_is_reduced", [True, False])
+def test_raw_under_any_name_is_developed(tmp_path, name, first_is_reduced):
+    pytest.importorskip("rawpy")
+    like_a_camera(tmp_path / name, first_is_reduced)
+    shot = read_shot(tmp_path / name)
+    assert shot.raw
+    assert read_frame(shot).shape == (64, 96, 3)  # the small picture has 16x24
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.jpg"])
+def test_a_dng_under_another_name_is_developed(tmp_path, name):
+    pytest.importorskip("rawpy")
+    write_dng(tifffile, tmp_path / name, np.full((64, 96), 30000, np.uint16))
+    shot = read_shot(tmp_path / name)
+    assert shot.raw and (shot.height, shot.width) == (64, 96)
+    assert np.median(ldr_to_float(read_frame(shot, None, [1.0] * 4))[..., 1]) ** 2.2 == pytest.approx(0.458, abs=0.005)
+
+
+def test_a_thumbnail_before_the_picture_is_not_taken_for_it(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        file.write(np.zeros((16, 24, 3), np.uint8), photometric="rgb", subfiletype=1)
+        file.write(np.zeros((64, 96, 3), np.uint8), photometric="rgb")
+    with pytest.raises(InputError, match="thumbnail"):
+        read_shot(tmp_path / "a.tif")
+
+
+def test_heic_under_the_name_of_a_jpeg(tmp_path):
+    pillow_heif = pytest.importorskip("pillow_heif")
+    pillow_heif.register_heif_opener()
+    Image.new("RGB", (48, 32), (255, 255, 255)).save(tmp_path / "a.heic")
+    path = (tmp_path / "a.heic").rename(tmp_path / "IMG_1.JPG")
+    assert read_frame(read_shot(path)).min() > 64000
+
+
+def test_names_are_sorted_as_people_count(tmp_path):
+    for name in ("IMG_10.jpg", "IMG_9.jpg", "img_2.JPG", "b1.png", "a20.png", "a3.png", "IMG_9_2.jpg"):
+        (tmp_path / name).write_bytes(b"x")
+    names = [path.name for path in photographs_in(tmp_path)]
+    assert names == ["a3.png", "a20.png", "b1.png", "img_2.JPG", "IMG_9.jpg", "IMG_9_2.jpg", "IMG_10.jpg"]

@@ -11,29 +11,38 @@ from pathlib import Path
 import cv2
 import imageio.v3 as imageio
 import numpy as np
-from PIL.TiffImagePlugin import PLANAR_CONFIGURATION, ImageFileDirectory_v2
 
+from utils import tiff
 from utils.files import InputError, atomic_path
 
 TIFF_SUFFIXES = (".tif", ".tiff")
 LINEAR_SUFFIXES = (".hdr", ".exr", ".npy", *TIFF_SUFFIXES)  # what read_linear reads
 LDR_SCALE = 2**16  # as released: a 16-bit frame is divided by 2^16, not by 65535
+LYING = (5, 6, 7, 8)  # orientations stored with rows and columns exchanged
 DEFLATE = 8  # TIFF's number for it; OpenCV's default, LZW, makes noisy 16-bit frames larger than they are
 
 
 def read_ldr(path: str | Path) -> np.ndarray:
-    """A 16-bit RGB frame as (H, W, 3) uint16."""
-    image = _decode(path, "a 16-bit RGB TIFF")
+    """A 16-bit RGB frame as (H, W, 3) uint16, upright."""
+    return read_ldr_and_alpha(path)[0]
+
+
+def read_ldr_and_alpha(path: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
+    """A 16-bit RGB frame as (H, W, 3) uint16, upright, and its fourth channel (H, W), where it has one."""
+    meant = "a 16-bit RGB TIFF"
+    image = _planes(path) if Path(path).suffix.lower() in TIFF_SUFFIXES else None
+    image = _decode(path, meant) if image is None else image
     if image.dtype != np.uint16:
         raise InputError(f"{path}: {image.dtype} where 16-bit is meant; save the frame with 16 bits per channel")
-    return _rgb(image, path)
+    rgb = _rgb(image, path)
+    return rgb, np.ascontiguousarray(image[..., 3]) if image.shape[2] == 4 else None
 
 
 def write_ldr(path: str | Path, frame: np.ndarray) -> None:
     """Write (H, W, 3) uint16 RGB as a compressed 16-bit TIFF (or PNG, by the suffix)."""
     assert frame.dtype == np.uint16, frame.dtype
-    tiff = Path(path).suffix.lower() in TIFF_SUFFIXES
-    _encode(path, frame, [cv2.IMWRITE_TIFF_COMPRESSION, DEFLATE] if tiff else None)
+    compressed = Path(path).suffix.lower() in TIFF_SUFFIXES
+    _encode(path, frame, [cv2.IMWRITE_TIFF_COMPRESSION, DEFLATE] if compressed else None)
 
 
 def ldr_to_float(frame: np.ndarray) -> np.ndarray:
@@ -128,22 +137,35 @@ def _read_npy(path: str | Path) -> np.ndarray:
 
 
 def _read_linear_tiff(path: str | Path) -> np.ndarray:
-    image = _decode(path, "a 16-bit or 32-bit float RGB TIFF")
+    planes = _planes(path)
+    image = _decode(path, "a 16-bit or 32-bit float RGB TIFF") if planes is None else planes
     if image.dtype.kind != "f" and image.dtype != np.uint16:
         raise InputError(f"{path}: {image.dtype} where linear values are meant; save 16-bit numbers or 32-bit floats")
-    if image.dtype == np.uint16 and _is_planar(path):
-        raise InputError(f"{path}: its channels are stored one after the other; save it interleaved")
     scale = np.float32(1.0 if image.dtype.kind == "f" else LDR_SCALE - 1)
     return _rgb(image, path).astype(np.float32) / scale
 
 
-def _is_planar(path: str | Path) -> bool:
-    """Whether a TIFF keeps its channels apart, which OpenCV scrambles where they have 16 bits."""
-    with Path(path).open("rb") as file:
-        directory = ImageFileDirectory_v2(file.read(8))
-        file.seek(directory.next)
-        directory.load(file)
-    return directory.get(PLANAR_CONFIGURATION) == 2
+def turn(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """(H, W, ...) as stored -> upright, by the EXIF orientation 1 to 8: transpose, then flip."""
+    if orientation in LYING:
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
+
+
+def _planes(path: str | Path) -> np.ndarray | None:
+    """A TIFF with a plane per channel as OpenCV gives others: upright BGR. OpenCV itself scrambles 16-bit planes."""
+    try:
+        found = tiff.layout(path)
+    except OSError:
+        return None
+    if found is None or not found.planar:
+        return None
+    image = turn(tiff.read_planes(path), found.orientation)
+    return image[..., [2, 1, 0, *range(3, image.shape[2])]] if image.shape[2] >= 3 else image
 
 
 def _decode(path: str | Path, meant: str) -> np.ndarray:

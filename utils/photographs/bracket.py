@@ -16,12 +16,18 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.alignment import Motion, align, common_region
-from utils.choices import Mode
+from utils.alignment import Motion, align, common_region, reexpose, warp
+from utils.choices import Gamut, Mode
 from utils.exposure import CLIPPED
 from utils.files import EXPOSURE_FILE, InputError, read_exposures
 from utils.images import ldr_to_float
-from utils.photographs.shots import Shot, photographs_in, read_frame, read_shot, read_white_balance
+from utils.photographs.shots import (
+    Shot,
+    photographs_in,
+    read_frame_and_holes,
+    read_shot,
+    read_white_balance,
+)
 
 STEPS = (2.0, 3.0)  # EV between neighbours in the training sets
 SMALLEST = 16  # pixels of a side
@@ -29,6 +35,7 @@ WIDEST = 30.0  # EV between the darkest and the brightest frame; beyond it a fig
 SAME = 0.2  # EV; exposures nearer than this are one exposure
 AS_NEAR = 0.25  # EV; cameras round exposure times by so much
 AS_GOOD = 0.03  # share of clipped pixels that makes no difference
+DARKER = 0.9  # of the brightness; a frame of more exposure that shows less than this contradicts itself
 BLACK = 0.02  # LDR value below which a pixel tells nothing
 PASS = "pass --ev (e.g. --ev 0 2 4) or --times (e.g. --times 1/100 1/25 1/6), one per file in the order of the files"
 
@@ -42,6 +49,7 @@ class Bracket:
         frames: (3, H, W, 3) uint16 LDR on the 2.2 curve, registered to the reference.
         ev: (3,) float32, exponents to base 2, the darkest frame's being 0.
         source: where the exposures come from, e.g. "EXIF".
+        colours: what the files say of their colours, or what was assumed.
         motions: what registration found for each frame.
         region: rows and columns (top, bottom, left, right) that all three frames cover.
         notes: decisions worth telling the user, one line each.
@@ -51,6 +59,7 @@ class Bracket:
     frames: np.ndarray
     ev: np.ndarray
     source: str
+    colours: str
     motions: tuple[Motion, ...]
     region: tuple[int, int, int, int]
     notes: tuple[str, ...]
@@ -61,9 +70,10 @@ def load_bracket(
     *,
     ev: Sequence[float] | None = None,
     times: Sequence[float] | None = None,
-    gamma: str | float = "srgb",
+    gamma: str | float | None = None,
     alignment: Mode = "auto",
     reference: int | None = None,
+    gamut: Gamut = "bt709",
 ) -> Bracket:
     """Read three or more photographs of one scene, in any order.
 
@@ -71,13 +81,16 @@ def load_bracket(
         paths: JPEG, PNG, TIFF, HEIC or RAW files of one size.
         ev: exposures to base 2, one per path; by default ``times``, an ``exposure.txt`` beside the files, or EXIF.
         times: exposure times in seconds, one per path.
-        gamma: tone curve of the files: ``srgb``, ``linear`` or the exponent of a power law.
+        gamma: tone curve of the files: ``srgb``, ``linear`` or the exponent of a power law; by default what the files
+            say of their colours, and sRGB where they say nothing.
         alignment: registration of the camera, see :func:`utils.alignment.align`.
         reference: the frame to align with, counted from 1 for the darkest; by default the one with the fewest clipped
             pixels.
+        gamut: primaries of the frames, and so of the result.
 
     Raises:
-        InputError: a file cannot be read, sizes differ, or exposures are missing, equal or fewer than three.
+        InputError: a file cannot be read, sizes differ, or exposures are missing, equal, fewer than three, or
+            contradicted by the pixels.
     """
     shots = [read_shot(path) for path in paths]
     check_photographs(shots)
@@ -86,17 +99,22 @@ def load_bracket(
     order = np.argsort(exposures, kind="stable")
     shots, rising = [shots[i] for i in order], [exposures[i] for i in order]
     chosen, notes = _choose(shots, rising, gamma, reference)
-    shots, relative = [shots[i] for i in chosen], np.array([rising[i] - rising[chosen[0]] for i in chosen])
-    frames = _read_frames(shots, gamma)
-    motions = align(frames, relative, alignment)
+    turned = same_turn(shots, shots[chosen[1]])
+    if turned != shots:
+        notes = [*notes, f"orientation tags differ; that of {shots[chosen[1]].path.name}, the reference, counts"]
+    shots, relative = [turned[i] for i in chosen], np.array([rising[i] - rising[chosen[0]] for i in chosen])
+    frames, holes = _read_frames(shots, gamma, gamut)
+    motions = align_with_holes(frames, holes, relative, alignment)
+    check_brightness(shots, [brightness(frame[::4, ::4]) for frame in frames])
     return Bracket(
         tuple(shots),
         frames,
         relative.astype(np.float32),
         source,
+        "; ".join(dict.fromkeys(_colours(shot, gamma) for shot in shots)),
         tuple(motions),
         common_region(motions, frames.shape[1:3]),
-        (*notes, *_step_notes(relative)),
+        (*notes, *_hole_notes(shots, holes), *_step_notes(relative)),
     )
 
 
@@ -120,7 +138,7 @@ def check_photographs(shots: Sequence[Shot]) -> None:
         raise InputError(f"a photograph is given twice ({', '.join(str(shot.path) for shot in shots)})")
     if len(shots) < 3:
         raise InputError(f"{len(shots)} photograph(s) where at least three are meant ({_listed(shots)})")
-    if len({(shot.height, shot.width) for shot in shots}) > 1:
+    if len({(shot.height, shot.width) for shot in shots}) > 1 and len({shot.stored for shot in shots}) > 1:
         sizes = ", ".join(f"{shot.path.name}: {shot.width}x{shot.height}" for shot in shots)
         raise InputError(f"photographs of unequal size ({sizes}); export them alike")
     if min(shots[0].height, shots[0].width) < SMALLEST:
@@ -136,6 +154,52 @@ def check_exposures(shots: Sequence[Shot], exposures: Sequence[float]) -> None:
         raise InputError(f"exposures more than {WIDEST:g} EV apart ({_listed(shots, exposures)}); {PASS}")
     if np.diff(np.sort(exposures)).min() < SAME:
         raise InputError(f"some exposures are equal ({_listed(shots, exposures)}); leave one out, or {PASS}")
+
+
+def same_turn(shots: Sequence[Shot], reference: Shot) -> list[Shot]:
+    """The photographs with the reference's orientation, where all lie alike in their files: a camera that points up or
+    down guesses, and within a bracket nobody turns it."""
+    if len({shot.stored for shot in shots}) > 1:
+        return list(shots)
+    return [shot if shot.orientation == reference.orientation else shot.turned(reference.orientation) for shot in shots]
+
+
+def check_brightness(shots: Sequence[Shot], means: Sequence[float]) -> None:
+    """Raise InputError where a frame of more exposure shows clearly less light than the one before it."""
+    for darker, brighter, less, more in zip(shots, shots[1:], means, means[1:], strict=False):
+        if more < DARKER * less:
+            raise InputError(
+                f"{brighter.path.name} is darker than {darker.path.name} though its exposure is said to be longer "
+                f"({_listed((darker, brighter))}); the exposures are wrong: {PASS}"
+            )
+
+
+def align_with_holes(
+    frames: np.ndarray, holes: Sequence[np.ndarray | None], ev: np.ndarray, mode: Mode
+) -> list[Motion]:
+    """Register the frames, in place; what is transparent in one shows what the reference has there.
+
+    The reference's own holes show the first other frame that covers them.
+    """
+    left = holes[1]
+    for i in (0, 2) if left is not None else ():
+        other = holes[i]
+        seen = left if other is None else left & ~other
+        frames[1][seen] = reexpose(frames[i][seen], ev[i], ev[1])
+        left = left & ~seen
+    for i in (0, 2):
+        _fill(frames, i, holes[i], ev)  # so that the border of a hole moves nothing
+    motions = align(frames, ev, mode)
+    for i in (0, 2):
+        hole = holes[i]
+        if hole is not None and motions[i].method != "none":
+            _fill(frames, i, warp(hole.astype(np.uint8), motions[i].matrix)[0] > 0, ev)
+    return motions
+
+
+def _fill(frames: np.ndarray, i: int, hole: np.ndarray | None, ev: np.ndarray) -> None:
+    if hole is not None:
+        frames[i][hole] = reexpose(frames[1][hole], ev[1], ev[i])
 
 
 def choose_three(ev: Sequence[float], clipped: Sequence[float], reference: int | None = None) -> tuple[int, int, int]:
@@ -160,32 +224,63 @@ def misfit(down: float, up: float) -> float:
 
 
 def clipped_share(frame: np.ndarray) -> float:
-    """Share of the pixels of an (H, W, 3) uint16 frame that are blown out in a channel or black in all."""
-    ldr = ldr_to_float(frame[::4, ::4])
-    return float(((ldr.max(axis=2) >= CLIPPED) | (ldr.max(axis=2) <= BLACK)).mean())
+    """Share of the pixels of a (..., 3) uint16 frame that are blown out in a channel or black in all."""
+    largest = ldr_to_float(frame).max(axis=-1)
+    return float(((largest >= CLIPPED) | (largest <= BLACK)).mean())
+
+
+def brightness(frame: np.ndarray) -> float:
+    """The mean LDR value of a (..., 3) uint16 frame."""
+    return float(ldr_to_float(frame).mean())
+
+
+def _covered(frame: np.ndarray, holes: np.ndarray | None) -> np.ndarray:
+    """(N, 3): one in sixteen of a frame's pixels, those left out that are transparent."""
+    small = frame[::4, ::4].reshape(-1, 3)
+    return small.copy() if holes is None else small[~holes[::4, ::4].ravel()]
 
 
 def _choose(
-    shots: Sequence[Shot], ev: Sequence[float], gamma: str | float, reference: int | None
+    shots: Sequence[Shot], ev: Sequence[float], gamma: str | float | None, reference: int | None
 ) -> tuple[tuple[int, int, int], list[str]]:
     if reference is not None and not 2 <= reference <= len(shots) - 1:
         names = ", ".join(f"{i} = {shot.path.name}" for i, shot in enumerate(shots, 1))
         raise InputError(f"--reference {reference}: needs a darker and a brighter frame; rising exposure: {names}")
     if len(shots) == 3:
         return (0, 1, 2), []
-    clipped = [clipped_share(read_frame(shot, gamma)) if reference is None else 0.0 for shot in shots]
+    clipped = [0.0] * len(shots)
+    if reference is None:
+        small = [_covered(*read_frame_and_holes(shot, gamma, None, "bt709")) for shot in shots]
+        check_brightness(shots, [brightness(frame) for frame in small])
+        clipped = [clipped_share(frame) for frame in small]
     chosen = choose_three(ev, clipped, None if reference is None else reference - 1)
     why = "as told" if reference is not None else f"{clipped[chosen[1]]:.1%} of its pixels clipped"
     names = ", ".join(shots[i].path.name for i in chosen)
     return chosen, [f"of {len(shots)} frames took {names} (reference: {shots[chosen[1]].path.name}, {why})"]
 
 
-def _read_frames(shots: Sequence[Shot], gamma: str | float) -> np.ndarray:
+def _read_frames(
+    shots: Sequence[Shot], gamma: str | float | None, gamut: Gamut
+) -> tuple[np.ndarray, list[np.ndarray | None]]:
     white_balance = read_white_balance(shots[1])
     frames = np.empty((len(shots), shots[0].height, shots[0].width, 3), np.uint16)
+    holes: list[np.ndarray | None] = []
     for frame, shot in zip(frames, shots, strict=True):
-        frame[:] = read_frame(shot, gamma, white_balance)
-    return frames
+        frame[:], hole = read_frame_and_holes(shot, gamma, white_balance, gamut)
+        holes.append(hole)
+    return frames, holes
+
+
+def _colours(shot: Shot, gamma: str | float | None) -> str:
+    return shot.colours.name if gamma is None or shot.raw else shot.colours.with_curve(gamma).name
+
+
+def _hole_notes(shots: Sequence[Shot], holes: Sequence[np.ndarray | None]) -> list[str]:
+    return [
+        f"{shot.path.name}: {hole.mean():.1%} is transparent; {'another frame' if i == 1 else 'the reference'} fills in"
+        for i, (shot, hole) in enumerate(zip(shots, holes, strict=True))
+        if hole is not None
+    ]
 
 
 def _per_file(values: Sequence[float], shots: Sequence[Shot], source: str) -> list[float]:

@@ -23,7 +23,7 @@ from utils.photographs.bracket import Bracket, load_bracket
 from utils.photographs.preview import comparison, tone_mapped
 from utils.photographs.search import Found
 from utils.photographs.settings import Settings
-from utils.photographs.shots import is_raw, write_preview
+from utils.photographs.shots import write_preview
 from utils.provenance import device_name, git_revision, sha256, versions
 
 LARGE = 4_000_000  # pixels from which the time is announced
@@ -61,6 +61,7 @@ def merge(job: Job, item: Found) -> list[Path]:
         gamma=settings.gamma,
         alignment=settings.align,
         reference=settings.reference,
+        gamut=settings.gamut,
     )
     name = unused(item.name or bracket.shots[1].path.stem, job.names)
     say(*report(bracket, name))
@@ -101,7 +102,7 @@ def write_results(job: Job, bracket: Bracket, name: str, hdr: np.ndarray, second
 def report(bracket: Bracket, name: str) -> list[str]:
     """What was understood of a bracket, in lines for the user."""
     h, w = bracket.frames.shape[1:3]
-    lines = [f"{name}: {w}x{h}, exposures from {bracket.source}"]
+    lines = [f"{name}: {w}x{h}, exposures from {bracket.source}, colours: {bracket.colours}"]
     for i, (shot, ev, motion) in enumerate(zip(bracket.shots, bracket.ev, bracket.motions, strict=True)):
         found = shot.describe() if bracket.source == "EXIF" else shot.path.name
         line = f"  {found}, EV {ev:+.1f}" + (" (reference)" if i == 1 else "")
@@ -124,7 +125,9 @@ def facts(job: Job, bracket: Bracket, seconds: float) -> dict[str, Any]:
         "reference": str(bracket.shots[1].path),
         "frames": frame_facts(bracket),
         "exposures_from": bracket.source,
-        "tone_curve": "linear" if is_raw(bracket.shots[1].path) else settings.gamma,
+        "colours_of_the_files": bracket.colours,
+        "tone_curve": settings.gamma,
+        "primaries": settings.gamut,
         "scale": {
             "meaning": "linear RGB; 1 is where the darkest frame clips, reference_clips_at where the reference does",
             "reference_clips_at": float(2.0 ** -bracket.ev[1]),

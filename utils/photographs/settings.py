@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from utils.choices import Mode, Operator, Way
+from utils.choices import Gamut, Mode, Operator, Way
 
 FORMATS = ("exr", "hdr", "both")
 PREVIEWS = ("jpg", "png", "none")
@@ -17,7 +17,7 @@ class Settings:
 
     Attributes:
         save_dir: the folder of the results.
-        ev, times, gamma, align, reference: see :func:`utils.photographs.bracket.load_bracket`.
+        ev, times, gamma, gamut, align, reference: see :func:`utils.photographs.bracket.load_bracket`.
         format, half: files of the HDR image, and whether an EXR has 16 bits.
         preview, tonemap: the kind of picture of it, and its curve.
         compare: also write the picture that explains the result.
@@ -27,7 +27,8 @@ class Settings:
     save_dir: Path = Path("results/photographs")
     ev: tuple[float, ...] | None = None
     times: tuple[float, ...] | None = None
-    gamma: str | float = "srgb"
+    gamma: str | float | None = None
+    gamut: Gamut = "bt709"
     align: Mode = "auto"
     reference: int | None = None
     format: str = "exr"

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import importlib
 import math
+import re
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from fractions import Fraction
 from pathlib import Path
@@ -23,11 +24,19 @@ from PIL import Image
 from PIL.ExifTags import IFD, Base
 from PIL.TiffImagePlugin import IFDRational
 
-from utils.exposure import to_ldr
+from utils import tiff
+from utils.choices import Gamut
 from utils.files import InputError, atomic_path
-from utils.images import float_to_ldr, ldr_to_float, read_ldr
+from utils.images import LYING, read_ldr_and_alpha, turn
+from utils.photographs import colour
+from utils.photographs.colour import ASSUMED, LINEAR, STATED_SRGB, ColourError, Colours
 
-RAW = {".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".orf", ".rw2", ".pef"}
+RAW = {
+    *(".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".fff", ".gpr", ".iiq", ".kdc", ".mef", ".mos"),
+    *(".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f"),
+}
+RAW_MAGIC = (b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"FOVb", b"\0MRM")  # that are no TIFFs
+CANON_RAW, HEIC_BRANDS = b"ftypcrx", (b"ftyphei", b"ftyphev", b"ftypmif1", b"ftypmsf1")  # from byte 4 on
 HEIC = {".heic", ".heif", ".hif"}
 SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff"} | HEIC | RAW
 
@@ -38,9 +47,10 @@ KEPT = {
 }  # of EXIF in the preview, beside DIRECTORIES; the other tags of a TIFF describe how its own pixels are stored
 DIRECTORIES = (IFD.Exif, IFD.GPSInfo)  # directories of EXIF
 OFFSETS = (int(Base.MakerNote), int(IFD.Interop))  # hold only in their own file; and a note can be too long for a JPEG
-RESULTS = ("_preview", "_compare")  # endings of the pictures that a reconstruction leaves, beside a .json
-GREY = GREY_16 | {"1", "L", "LA"}
-LYING = (5, 6, 7, 8)  # orientations stored with rows and columns exchanged
+RESULTS = ("_preview", "_compare", "_tonemapped", "_linear", "_ultrahdr")  # endings of results, beside a .json
+INVERSE_TURN = {6: 8, 8: 6}  # the other orientations are their own
+RAW_TURNS = {0: 1, 3: 3, 5: 8, 6: 6}  # LibRaw's flip -> EXIF's orientation
+UNCALIBRATED, ADOBE = 65535, "R03"  # colour space and interoperability index of EXIF that mean Adobe RGB together
 DAMAGE = (OSError, SyntaxError, ValueError, KeyError, TypeError, struct.error, Image.DecompressionBombError)
 Image.MAX_IMAGE_PIXELS = 2**30  # Pillow's own limit takes a 180-megapixel photograph for an attack
 
@@ -56,8 +66,24 @@ class Shot:
     f_number: float | None = None
     iso: float | None = None
     captured: datetime | None = None
+    lens: str | None = None
     exif: Image.Exif = field(default_factory=Image.Exif, repr=False, compare=False)
-    icc_profile: bytes | None = field(default=None, repr=False, compare=False)
+    colours: Colours = field(default=ASSUMED, repr=False, compare=False)
+    raw: bool = False  # camera RAW, by its name or its content
+    orientation: int = 1  # EXIF's, as the file has it
+    turned_as: int | None = None  # an orientation that counts in place of the file's
+
+    @property
+    def stored(self) -> tuple[int, int]:
+        """Rows and columns as they lie in the file."""
+        lying = (self.turned_as or self.orientation) in LYING
+        return (self.width, self.height) if lying else (self.height, self.width)
+
+    def turned(self, orientation: int) -> Shot:
+        """The same photograph with another orientation than its own."""
+        rows, columns = self.stored
+        height, width = (columns, rows) if orientation in LYING else (rows, columns)
+        return replace(self, height=height, width=width, turned_as=orientation)
 
     @property
     def ev(self) -> float | None:
@@ -77,15 +103,29 @@ class Shot:
 
 
 def is_raw(path: Path) -> bool:
-    """Whether a file is camera RAW, by its name."""
-    return path.suffix.lower() in RAW
+    """Whether a file is camera RAW, by its name or, whatever its name, its content."""
+    if path.suffix.lower() in RAW:
+        return True
+    try:
+        with path.open("rb") as file:
+            head = file.read(16)
+        found = tiff.layout(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); give the name of a photograph") from None
+    return head.startswith(RAW_MAGIC) or head[4:11] == CANON_RAW or (found is not None and found.raw)
+
+
+def natural(path: Path) -> tuple[list[tuple[int, int | str]], str]:
+    """A key to sort by name as people count: 9 before 10."""
+    words = re.split(r"(\d+)", path.name.lower())
+    return [(0, int(word)) if word.isdecimal() else (1, word) for word in words], path.name
 
 
 def photographs_in(folder: Path) -> list[Path]:
-    """The photographs directly in a folder, in name order; hidden files and pictures made by predict.py don't count."""
+    """The photographs directly in a folder, in natural order of names; hidden files and results don't count."""
     paths = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES]
     shown = [path for path in paths if not path.name.startswith(".")]  # macOS leaves ._IMG.JPG beside IMG.JPG
-    return sorted(path for path in shown if not _is_result(path))
+    return sorted((path for path in shown if not _is_result(path)), key=natural)
 
 
 def _is_result(path: Path) -> bool:
@@ -99,57 +139,69 @@ def read_shot(path: str | Path) -> Shot:
     return _read_raw_shot(path) if is_raw(path) else _read_exif_shot(path)
 
 
-def read_frame(shot: Shot, gamma: str | float = "srgb", white_balance: list[float] | None = None) -> np.ndarray:
+def read_frame(
+    shot: Shot,
+    gamma: str | float | None = None,
+    white_balance: list[float] | None = None,
+    gamut: Gamut = "bt709",
+) -> np.ndarray:
     """The upright pixels of a photograph as an LDR frame of the data sets' kind: (H, W, 3) uint16 on the 2.2 curve.
 
     Args:
         shot: from :func:`read_shot`.
-        gamma: the tone curve of the file: ``srgb``, ``linear`` or the exponent of a power law. RAW is always linear.
+        gamma: the tone curve of the file: ``srgb``, ``linear`` or the exponent of a power law; by default what the file
+            says, and sRGB where it says nothing. RAW is always linear.
         white_balance: multipliers for a RAW file, from :func:`read_white_balance`; its own where None.
+        gamut: primaries of the frame.
 
     Raises:
         InputError: a damaged file, a missing package, or colours that are not RGB or grey with 8 or 16 bits.
     """
-    if is_raw(shot.path):
-        return curve_table("linear", 16)[_decode_raw(shot.path, white_balance)]
-    pixels = _decode(shot.path)
-    return curve_table(gamma, 8 * pixels.itemsize)[pixels]
+    return read_frame_and_holes(shot, gamma, white_balance, gamut)[0]
+
+
+def read_frame_and_holes(
+    shot: Shot, gamma: str | float | None, white_balance: list[float] | None, gamut: Gamut
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """As :func:`read_frame`, and (H, W) bool where the file is transparent and so shows nothing; None where nowhere."""
+    if shot.raw:
+        pixels, holes = _decode_raw(shot.path, white_balance, gamut), None
+        frame = colour.to_frame(pixels, LINEAR)  # LibRaw has done the primaries
+    else:
+        pixels, holes = _decode(shot.path)
+        try:
+            colours = shot.colours if gamma is None else shot.colours.with_curve(gamma)
+            frame = colour.to_frame(pixels, colours, gamut)
+        except ColourError as error:
+            raise InputError(f"{shot.path}: {error}") from None
+    if shot.turned_as in (None, shot.orientation):
+        return frame, holes
+    back = INVERSE_TURN.get(shot.orientation, shot.orientation)
+    turned = shot.turned_as or 1
+    return turn(turn(frame, back), turned), None if holes is None else turn(turn(holes, back), turned)
 
 
 def read_white_balance(shot: Shot) -> list[float] | None:
     """The multipliers a RAW file was shot with, so that a bracket is developed alike; None for other files."""
-    if not is_raw(shot.path):
+    if not shot.raw:
         return None
     with _open_raw(shot.path) as raw:
         return [float(factor) for factor in raw.camera_whitebalance]
 
 
-def curve_table(gamma: str | float, bits: int) -> np.ndarray:
-    """Table from the values of a file with 8 or 16 bits to 16-bit LDR on the 2.2 curve; the identity for 16 and 2.2."""
-    values = np.arange(2**bits)
-    encoded = values / 255.0 if bits == 8 else ldr_to_float(values).astype(np.float64)
-    return float_to_ldr(to_ldr(_decode_curve(encoded, gamma), 0.0))
-
-
 def write_preview(path: str | Path, picture: np.ndarray, shot: Shot) -> None:
-    """Write (H, W, 3) uint8 as JPEG or PNG (by the suffix), with the EXIF data and colour profile of ``shot``."""
-    exif = _upright_exif(shot)
+    """Write (H, W, 3) uint8 as JPEG or PNG (by the suffix) in sRGB, with the EXIF data of ``shot``."""
+    exif, profile = _upright_exif(shot), colour.srgb_profile()
     with atomic_path(path) as temporary:
         image = Image.fromarray(picture)
         try:
-            image.save(temporary, quality=95, exif=exif, icc_profile=shot.icc_profile)
+            image.save(temporary, quality=95, exif=exif, icc_profile=profile)
         except (*DAMAGE, OverflowError):  # EXIF that cannot be written, or is too long for a JPEG
-            image.save(temporary, quality=95, icc_profile=shot.icc_profile)
+            image.save(temporary, quality=95, icc_profile=profile)
 
 
 def _seconds_text(seconds: float) -> str:
     return f"{seconds:.3g}" if seconds > 0.3 else f"1/{1.0 / seconds:.0f}"
-
-
-def _decode_curve(encoded: np.ndarray, gamma: str | float) -> np.ndarray:
-    if gamma == "srgb":  # IEC 61966-2-1
-        return np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
-    return encoded if gamma == "linear" else encoded ** float(gamma)
 
 
 # ---- files that Pillow opens
@@ -157,8 +209,9 @@ def _decode_curve(encoded: np.ndarray, gamma: str | float) -> np.ndarray:
 
 @contextmanager
 def _open(path: Path) -> Iterator[Image.Image]:
-    if path.suffix.lower() in HEIC:
+    if path.suffix.lower() in HEIC or _is_heic(path):
         _optional("pillow_heif", "pillow-heif", path).register_heif_opener()
+    _check_tiff(path)
     try:
         with path.open("rb") as file, Image.open(file) as image:  # given the path, Pillow scrambles TIFFs that lie
             yield image
@@ -168,10 +221,45 @@ def _open(path: Path) -> Iterator[Image.Image]:
         raise InputError(f"{path}: cannot be read ({_reason(error)}); the file is damaged or incomplete") from None
 
 
+def _is_heic(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(12)[4:].startswith(HEIC_BRANDS)
+    except OSError:
+        return False
+
+
+def _check_tiff(path: Path) -> tiff.Layout | None:
+    """The layout of a TIFF; raises InputError where its pixels are none of a photograph."""
+    try:
+        found = tiff.layout(path)
+    except OSError:
+        return None  # opening it will say why
+    if found is None:
+        return None
+    wrong = None
+    if found.raw or found.thumbnail:
+        wrong = "its first picture is a thumbnail; give the RAW file itself, or export the photograph"
+    elif found.dtype is None or found.dtype.kind == "f":
+        wrong = f"floating-point pixels ({found.dtype})"
+    elif found.kind == "SEPARATED":
+        wrong = "CMYK pixels"
+    elif found.bits > 16 or found.dtype.kind == "i" or (found.kind == "RGB" and found.bits not in (8, 16)):
+        wrong = f"{found.dtype} pixels of {found.bits} bits"
+    elif found.channels > 4:
+        wrong = f"{found.channels} channels"
+    if wrong:
+        meant = "" if "thumbnail" in wrong else " where RGB or grey with 8 or 16 bits is meant; export it as RGB"
+        raise InputError(f"{path}: {wrong}{meant}")
+    return found
+
+
 def _read_exif_shot(path: Path) -> Shot:
     with _open(path) as image:
         exif = _exif(image)
         width, height = image.size
+        turned = exif.get(Base.Orientation) or image.info.get("original_orientation") or 1
+        orientation = turned if turned in range(1, 9) else 1
         if exif.get(Base.Orientation) in LYING and image.format != "TIFF":  # Pillow turns TIFF images itself
             width, height = height, width
         tags = {**exif, **exif.get_ifd(IFD.Exif)}
@@ -183,9 +271,54 @@ def _read_exif_shot(path: Path) -> Shot:
             f_number=_positive(tags.get(Base.FNumber)) or _apex(tags.get(Base.ApertureValue), 0.5),
             iso=_iso(tags),
             captured=_captured(tags),
+            lens=str(tags[Base.LensModel]).strip() if tags.get(Base.LensModel) else None,
             exif=exif,
-            icc_profile=None if image.mode in GREY else image.info.get("icc_profile"),
+            colours=_colours(image, exif, path),
+            orientation=orientation,
         )
+
+
+def _colours(image: Image.Image, exif: Image.Exif, path: Path) -> Colours:
+    """What the file says of its colours: PNG's chunks in the order of its standard, a profile, HEIC's numbers, EXIF."""
+    try:
+        chunks = _png_chunks(path) if image.format == "PNG" else {}
+        if len(cicp := chunks.get(b"cICP", b"")) >= 4:
+            return colour.from_cicp(cicp[0], cicp[1])
+        if profile := image.info.get("icc_profile"):
+            return _obeyed(profile)
+        if b"sRGB" in chunks:
+            return STATED_SRGB
+        if gamma := image.info.get("gamma") if image.format == "PNG" else None:
+            return colour.from_gamma(float(gamma), image.info.get("chromaticity"))
+        if nclx := image.info.get("nclx_profile"):
+            return colour.from_cicp(int(nclx["color_primaries"]), int(nclx["transfer_characteristics"]))
+    except ColourError as error:
+        raise InputError(f"{path}: {error}") from None
+    details = exif.get_ifd(IFD.Exif)
+    index = details.get(IFD.Interop)
+    index = index.get(1) if isinstance(index, dict) else exif.get_ifd(IFD.Interop).get(1) if index else None
+    if details.get(Base.ColorSpace) in (2, UNCALIBRATED) and str(index or "").startswith(ADOBE):
+        return colour.adobe_rgb()
+    return STATED_SRGB if details.get(Base.ColorSpace) == 1 else ASSUMED
+
+
+def _obeyed(profile: bytes) -> Colours:
+    try:
+        return colour.from_profile(profile)
+    except ColourError as error:  # the pixels may be sound, and most such files are sRGB
+        return replace(ASSUMED, name=f"sRGB (assumed: {error})")
+
+
+def _png_chunks(path: Path) -> dict[bytes, bytes]:
+    """The chunks before the pixels; long ones, which hold no numbers, without their content."""
+    chunks: dict[bytes, bytes] = {}
+    with path.open("rb") as file:
+        file.seek(8)
+        while len(head := file.read(8)) == 8 and head[4:] != b"IDAT":
+            length = int.from_bytes(head[:4])
+            chunks[head[4:]] = file.read(length) if length < 64 else b""
+            file.seek(4 if length < 64 else length + 4, 1)
+    return chunks
 
 
 def _exif(image: Image.Image) -> Image.Exif:
@@ -233,27 +366,35 @@ def _captured(tags: dict[int, Any]) -> datetime | None:
         return None
 
 
-def _decode(path: Path) -> np.ndarray:
-    """Upright (H, W, 3) RGB, uint8 or uint16; grey is repeated, an alpha channel dropped."""
+def _decode(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
+    """Upright (H, W, 3) RGB, uint8 or uint16, grey repeated; and (H, W) bool where alpha is 0, None where nowhere."""
+    found = _check_tiff(path)
     with _open(path) as image:
         if image.mode in ("RGB", "RGBA", "RGBX") and _bits(image, path) == 16:
-            pixels = read_ldr(path)  # Pillow would keep the upper eight bits only
+            pixels, alpha = read_ldr_and_alpha(path)  # Pillow would keep the upper eight bits only
             # OpenCV turns TIFFs itself, whatever the flags
             orientation = 1 if image.format == "TIFF" else _exif(image).get(Base.Orientation, 1)
         else:
-            pixels = _pillow_pixels(image, path)
+            pixels, alpha = _pillow_pixels(image, path)
             orientation = _exif(image).get(Base.Orientation, 1)  # after decoding: gone where Pillow has obeyed it
-    return _turn(pixels, orientation)
+            if image.mode in GREY_16 and found is not None and found.kind == "MINISWHITE":
+                pixels = np.iinfo(np.uint16).max - pixels
+    if alpha is None or (found is not None and not found.alpha) or alpha.any() == alpha.all():
+        return turn(pixels, orientation), None  # covered everywhere, or nowhere, which means nothing
+    return turn(pixels, orientation), turn(alpha == 0, orientation)
 
 
-def _pillow_pixels(image: Image.Image, path: Path) -> np.ndarray:
+def _pillow_pixels(image: Image.Image, path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     if image.mode in GREY_16:
-        return np.repeat(np.asarray(image).astype(np.uint16)[..., None], 3, axis=2)
+        return np.repeat(np.asarray(image).astype(np.uint16)[..., None], 3, axis=2), None
     if image.mode in ("CMYK", "LAB", "HSV", "I", "F"):
         raise InputError(
             f"{path}: {image.mode} pixels where RGB or grey with 8 or 16 bits is meant; export the photograph as RGB"
         )
-    return np.asarray(image.convert("RGBA").convert("RGB") if image.mode == "P" else image.convert("RGB"))
+    if image.has_transparency_data:
+        rgba = np.asarray(image.convert("RGBA"))
+        return np.ascontiguousarray(rgba[..., :3]), rgba[..., 3]
+    return np.asarray(image.convert("RGB")), None
 
 
 def _bits(image: Image.Image, path: Path) -> int:
@@ -262,17 +403,6 @@ def _bits(image: Image.Image, path: Path) -> int:
         with path.open("rb") as file:
             return file.read(25)[24]  # IHDR
     return max(image.tag_v2.get(258, (8,))) if image.format == "TIFF" else 8  # type: ignore[attr-defined]
-
-
-def _turn(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Pixels as stored -> upright, by the EXIF orientation 1 to 8: transpose, then flip."""
-    if orientation in LYING:
-        pixels = pixels.swapaxes(0, 1)
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    return np.ascontiguousarray(pixels)
 
 
 # ---- RAW
@@ -301,13 +431,28 @@ def _read_raw_shot(path: Path) -> Shot:
             f_number=_positive(other.aperture),
             iso=_positive(other.iso_speed),
             captured=captured,
+            exif=_raw_exif(path),
+            colours=LINEAR,
+            raw=True,
+            orientation=RAW_TURNS.get(sizes.flip, 1),
         )
 
 
-def _decode_raw(path: Path, white_balance: list[float] | None) -> np.ndarray:
+def _raw_exif(path: Path) -> Image.Exif:
+    """What Pillow can read of a RAW file's EXIF: of those that are TIFFs by their build, which most are."""
+    try:
+        with path.open("rb") as file, Image.open(file) as image:
+            return _exif(image)
+    except DAMAGE:
+        return Image.Exif()
+
+
+def _decode_raw(path: Path, white_balance: list[float] | None, gamut: Gamut) -> np.ndarray:
     """Linear (H, W, 3) uint16, upright. No step of the development may depend on a frame's own content."""
     with _open_raw(path) as raw:
+        spaces = importlib.import_module("rawpy").ColorSpace
         return raw.postprocess(
+            output_color={"bt709": spaces.sRGB, "p3": spaces.P3D65, "bt2020": spaces.Rec2020}[gamut],
             gamma=(1, 1),
             no_auto_bright=True,
             adjust_maximum_thr=0.0,
@@ -331,7 +476,7 @@ def _upright_exif(shot: Shot) -> Image.Exif:
     details = exif.get_ifd(IFD.Exif)
     for key in OFFSETS:
         details.pop(key, None)
-    if is_raw(shot.path):
+    if shot.raw:
         details.update(_exposure_tags(shot))
     exif[Base.Orientation] = 1  # the pixels are upright now
     return exif
