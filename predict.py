@@ -13,16 +13,18 @@ import math
 from collections.abc import Sequence
 from dataclasses import fields
 from fractions import Fraction
-from pathlib import Path
 from typing import get_args
 
 from utils.choices import Gamut, Mode, Operator, Way
 from utils.cli import checked, existing_file, pick_device, run
-from utils.files import InputError, writable_folder
+from utils.files import InputError, existing_paths, user_path, writable_folder
 from utils.photographs.settings import FORMATS, PREVIEWS, Settings
 from utils.shipped import SHIPPED, SHIPPED_FACTS
 
-NO_WEIGHTS = "give the authors' checkpoint (Kalantari.pth of their repository) or your own from train.py"
+NO_WEIGHTS = (
+    "give the authors' checkpoint (Kalantari.pth, linked from https://github.com/eezkni/AFUNet) or your own from "
+    "train.py; without this option the weights in pretrain_model/ are taken, which come with the code"
+)
 DEFAULTS = Settings()
 
 
@@ -32,23 +34,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     check(args, settings)
 
     from utils.checkpoint import load_model  # torch comes in when the command line is known to be sound
+    from utils.distributed import own_gpu, processes
     from utils.photographs.merging import Job, merge_all, say
     from utils.photographs.search import find_brackets
 
     exposures = settings.ev or settings.times
-    found, left_out = find_brackets(args.photographs, count=len(exposures) if exposures else None)
-    say(*left_out)
+    found, lines = find_brackets(args.photographs, count=len(exposures) if exposures else None)
     if args.pretrained_model == SHIPPED:
-        say(f"using the shipped weights, which were trained on made scenes only ({SHIPPED_FACTS})")
-    model = load_model(args.pretrained_model, pick_device(args.device))
-    model.use_kernels(args.kernels)
-    return 2 if merge_all(Job(settings, model, args.pretrained_model), found) else 0
+        lines.append(f"using the shipped weights, which were trained on made scenes only ({SHIPPED_FACTS})")
+    device = own_gpu(pick_device(args.device))
+    with processes(device) as (rank, _):
+        say(*(lines if rank == 0 else ()))
+        model = load_model(args.pretrained_model, device)
+        model.use_kernels(args.kernels)
+        return 2 if merge_all(Job(settings, model, args.pretrained_model), found) else 0
 
 
 def check(args: argparse.Namespace, settings: Settings) -> None:
     """What can be known to fail before anything is read. Raises InputError."""
-    if missing := [str(path) for path in args.photographs if not path.exists()]:
-        raise InputError(f"{', '.join(missing)}: no such file or folder")
+    existing_paths(args.photographs)
     existing_file(args.pretrained_model, "--pretrained_model", NO_WEIGHTS)
     writable_folder(settings.save_dir, "--save_dir")
     exposures = settings.ev or settings.times
@@ -60,9 +64,10 @@ def check(args: argparse.Namespace, settings: Settings) -> None:
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Reconstruct HDR images from your own bracketed photographs.")
     add = parser.add_argument
-    add("photographs", nargs="+", type=Path, help="files of one bracket (JPEG, PNG, TIFF, HEIC, RAW), or folders")
-    add("--pretrained_model", type=Path, default=SHIPPED, help="checkpoint, official or ours (default: shipped)")
-    add("--save_dir", type=Path, default=DEFAULTS.save_dir)
+    add("photographs", nargs="+", help="files of one bracket (JPEG, PNG, TIFF, HEIC, RAW), or folders, or patterns")
+    add("--pretrained_model", type=user_path, default=SHIPPED, help="checkpoint, official or ours (default: shipped)")
+    add("--save_dir", type=user_path, default=DEFAULTS.save_dir)
+    add("--overwrite", action="store_true", help="make results again that are there already")
     exposures = parser.add_mutually_exclusive_group()
     exposures.add_argument("--ev", nargs="+", type=exponent, help="exposures to base 2, one per file: --ev 0 2 4")
     exposures.add_argument("--times", nargs="+", type=seconds_of, help="exposure times: --times 1/100 1/25 1/6")

@@ -256,7 +256,8 @@ def test_brackets_are_split_by_pauses_and_repeated_exposures():
     again = [shot("d", 0.01, at=1.2), shot("e", 0.04, at=1.6), shot("f", 0.16, at=2.0)]
     later = [shot("g", 0.64, at=30), shot("h", 0.02, at=31), shot("i", 0.08, at=32)]
     groups = group_shots([*later, *again, *bursts])
-    assert ["".join(s.path.name for s in group) for group in groups] == ["abc", "def", "ghi"]
+    assert ["".join(s.path.name for s in group.shots) for group in groups] == ["abc", "def", "ghi"]
+    assert [group.ended for group in groups] == ["a and d: two frames of equal exposure", "f and g are 28 s apart", ""]
 
 
 def test_a_long_exposure_is_no_pause():
@@ -270,7 +271,7 @@ def test_another_size_begins_another_bracket():
 
 def test_photographs_without_a_time_stand_together():
     groups = group_shots([shot("b", None, at=None), shot("a", None, at=None), shot("c", 0.1, at=0)])
-    assert [[s.path.name for s in group] for group in groups] == [["c"], ["a", "b"]]
+    assert [[s.path.name for s in group.shots] for group in groups] == [["c"], ["a", "b"]]
 
 
 def test_a_folder_of_everything(tmp_path):
@@ -289,6 +290,99 @@ def test_a_folder_of_everything(tmp_path):
     ]
     assert any("broken.jpg" in line for line in left_out)
     assert any("alone.jpg: 1/200 s" in line for line in left_out)
+
+
+def test_a_dark_frame_after_a_long_exposure_is_no_pause():
+    noise_reduced = [shot("a", 2.0, at=0), shot("b", 8.0, at=4), shot("c", 30.0, at=20)]
+    assert len(group_shots(noise_reduced)) == 1
+
+
+def names_of(found):
+    return [[path.name for path in item.paths] for item in found]
+
+
+def test_one_run_of_differing_exposures_is_one_bracket_however_slow(tmp_path):
+    for i, ev in enumerate((0, 2, 4, 6)):
+        write_bracket(tmp_path, evs=(ev,), size=(32, 48), names=(f"{i}.jpg",), start=14.0 * i)
+    found, lines = find_brackets([tmp_path])
+    assert names_of(found) == [["0.jpg", "1.jpg", "2.jpg", "3.jpg"]]
+    assert "taken for one bracket, as all exposures differ (0.jpg and 1.jpg are 14 s apart; " in lines[0]
+
+
+def test_a_run_over_hours_is_none_and_says_so(tmp_path):
+    for i, ev in enumerate((0, 2, 4)):
+        write_bracket(tmp_path, evs=(ev,), size=(32, 48), names=(f"{i}.jpg",), start=7300.0 * i)
+    with pytest.raises(InputError, match=r"0\.jpg and 1\.jpg are 2 hours apart"):
+        find_brackets([tmp_path])
+
+
+def test_every_group_left_out_says_why(tmp_path):
+    write_bracket(tmp_path, size=(32, 48), names=("1.jpg", "2.jpg", "3.jpg"))
+    write_bracket(tmp_path, evs=(0, 2), size=(32, 48), names=("4.jpg", "5.jpg"), start=30.0)
+    write_bracket(tmp_path, evs=(4,), size=(30, 47), names=("6.jpg",), start=31.0)
+    _, lines = find_brackets([tmp_path])
+    assert len(lines) == 2
+    assert "4.jpg: 1/400 s" in lines[0] and "3.jpg and 4.jpg are 29 s apart" in lines[0]
+    assert "6.jpg and 5.jpg: 47x30 against 48x32" in lines[0] and "47x30 against 48x32" in lines[1]
+
+
+def test_of_two_frames_of_equal_exposure_in_a_row_one_is_dropped(tmp_path):
+    write_bracket(tmp_path / "set", evs=(0, 1, 2, 3, 3, 4, 5), size=(32, 48))
+    found, lines = find_brackets([tmp_path])
+    assert names_of(found) == [[f"IMG_000{i}.JPG" for i in (1, 2, 3, 4, 6, 7)]]
+    assert lines == [
+        "left out: IMG_0005.JPG: 1/50 s f/8 ISO 100 (IMG_0004.JPG and IMG_0005.JPG: two frames of equal exposure)"
+    ]
+
+
+def test_a_bracket_that_runs_back_is_another_one(tmp_path):
+    write_bracket(tmp_path, evs=(0, 2, 4, 4, 2, 0), size=(32, 48))
+    found, lines = find_brackets([tmp_path])
+    assert [len(item.paths) for item in found] == [3, 3]
+    assert not lines
+
+
+def test_photographs_of_equal_exposure_are_no_bracket_and_say_so(tmp_path):
+    write_bracket(tmp_path, evs=(2, 2, 2), size=(32, 48))
+    with pytest.raises(InputError, match="two frames of equal exposure"):
+        find_brackets([tmp_path])
+
+
+@pytest.mark.parametrize("suffixes", [("heic", "JPG"), ("tif", "JPG"), ("HIF", "jpg")])
+def test_of_one_photograph_in_two_kinds_of_file_the_better_is_taken(tmp_path, suffixes, monkeypatch):
+    for path in write_bracket(tmp_path / "a", size=(32, 48)):
+        data = path.read_bytes()
+        path.unlink()
+        for suffix in suffixes:
+            path.with_suffix(f".{suffix}").write_bytes(data)
+    taken = find_brackets([tmp_path])[0][0].paths
+    assert {path.suffix for path in taken} == {f".{suffixes[0]}"} and len(taken) == 3
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "pillow_heif" else name)
+    better = suffixes[0] if suffixes[0] == "tif" else suffixes[1]
+    assert {path.suffix for path in find_brackets([tmp_path])[0][0].paths} == {f".{better}"}
+
+
+def test_patterns_and_the_home_folder(tmp_path, monkeypatch):
+    write_bracket(tmp_path / "in", names=("a9.jpg", "a10.jpg", "b.jpg"), size=(32, 48))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    expected = ["a9.jpg", "a10.jpg", "b.jpg"]
+    assert names_of(find_brackets([tmp_path / "in" / "*.jpg"])[0]) == [expected]
+    assert names_of(find_brackets(["~/in/*.jpg"])[0]) == [expected]
+    assert names_of(find_brackets(["~/in"])[0]) == [expected]
+    assert names_of(find_brackets(["~/i?/a9.jpg", "~/in/a10.jpg", "~/in/b.jpg"])[0]) == [expected]
+    (tmp_path / "in" / "a9.json").write_text("{}")
+    (tmp_path / "in" / "a9_preview.jpg").write_bytes(b"x")
+    found, lines = find_brackets(["~/in/*.jpg"])
+    assert names_of(found) == [expected]
+    assert lines == ["left out: a9_preview.jpg: a result, no photograph"]
+    with pytest.raises(InputError, match=r"in/\*\.png: no such file"):
+        find_brackets(["~/in/*.png"])
+
+
+def test_a_name_that_looks_like_a_pattern_is_a_name(tmp_path):
+    paths = write_bracket(tmp_path, names=("a[1].jpg", "a[2].jpg", "a1.jpg"), size=(32, 48))
+    assert find_brackets(paths)[0][0].paths == tuple(paths)
 
 
 def test_a_folder_with_exposures_by_hand_is_cut_by_their_number(tmp_path):

@@ -25,6 +25,7 @@ from utils.choices import Operator
 from utils.cli import pick_device, run
 from utils.exposure import network_input
 from utils.images import read_hdr
+from utils.photographs import merging
 from utils.photographs.bracket import load_bracket
 from utils.photographs.preview import comparison, disagreeing_places, tone_mapped
 from utils.photographs.shots import read_frame, read_shot
@@ -174,6 +175,63 @@ def test_the_comparison_zooms_in_where_frames_disagree(tmp_path):
     assert picture.std() > 10
 
 
+# Many brackets
+
+
+def test_finished_brackets_are_skipped(call, tmp_path):
+    for name in ("a", "b", "c"):
+        write_bracket(tmp_path / "in" / name, size=(32, 48))
+    _, out, _, folder = call(tmp_path / "in")
+    assert [line.split(":")[0] for line in out.splitlines()] == ["[1/3] a", "[2/3] b", "[3/3] c"]
+    assert out.count("about") == 2 and "seconds left" in out
+    (folder / "b_preview.jpg").unlink()
+    before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    code, out, _, _ = call(tmp_path / "in")
+    after = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert code == 0
+    assert "2 of 3 brackets are finished already" in out
+    assert {name for name in after if after[name] != before.get(name)} == {"b.exr", "b.json", "b_preview.jpg"}
+    assert "finished" not in call(tmp_path / "in", "--half")[1]  # other results are asked for
+    assert "finished" not in call(tmp_path / "in", "--half", "--overwrite")[1]
+    assert "3 of 3" in call(tmp_path / "in", "--half")[1]
+
+
+def test_results_of_other_photographs_are_not_overwritten(call, tmp_path):
+    for name in ("monday", "tuesday"):
+        assert call(*write_bracket(tmp_path / name, size=(32, 48)))[0] == 0
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.exr")) == ["IMG_0002.exr", "IMG_0002_2.exr"]
+
+
+def test_processes_share_the_brackets(call, tmp_path, monkeypatch):
+    for name in ("x/a", "y/a", "y/b"):
+        write_bracket(tmp_path / name, size=(32, 48))
+    monkeypatch.setattr("utils.photographs.merging.rank_and_world", lambda: (1, 2))
+    _, _, _, folder = call(tmp_path / "x", tmp_path / "y")
+    assert {path.name for path in folder.glob("*.exr")} == {"a_2.exr"}
+    monkeypatch.setattr("utils.photographs.merging.rank_and_world", lambda: (0, 2))
+    call(tmp_path / "x", tmp_path / "y")
+    assert {path.name for path in folder.glob("*.exr")} == {"a.exr", "a_2.exr", "b.exr"}
+
+
+def test_ctrl_c_between_two_brackets_leaves_whole_files(call, tmp_path, monkeypatch):
+    for name in ("a", "b"):
+        write_bracket(tmp_path / "in" / name, size=(32, 48))
+    true = merging.load_bracket
+
+    def interrupted(paths, **options):
+        if paths[0].parent.name == "b":
+            raise KeyboardInterrupt
+        return true(paths, **options)
+
+    monkeypatch.setattr(merging, "load_bracket", interrupted)
+    code, out, err, folder = call(tmp_path / "in")
+    assert (code, err) == (130, "interrupted\n")
+    assert "1 of 2 brackets were finished" in out
+    assert sorted(path.name for path in folder.iterdir()) == ["a.exr", "a.json", "a_preview.jpg"]
+    monkeypatch.setattr(merging, "load_bracket", true)
+    assert "1 of 2 brackets are finished already" in call(tmp_path / "in")[1]
+
+
 # What does not work, and says so
 
 
@@ -314,7 +372,8 @@ def test_no_weights(tmp_path, capsys):
     with pytest.raises(SystemExit) as end:
         run(partial(predict.main, [*map(str, paths), "--save_dir", str(tmp_path / "out")]))
     assert end.value.code == 2
-    assert "--pretrained_model" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "--pretrained_model" in err and "https://github.com/eezkni/AFUNet" in err
 
 
 def test_the_command_itself(tmp_path):

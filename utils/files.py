@@ -5,12 +5,14 @@ Standard library only: scripts answer mistakes with it before anything slow is i
 
 from __future__ import annotations
 
+import glob
 import itertools
 import os
+import re
 import stat
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -88,6 +90,35 @@ def entries(folder: str | Path) -> list[Path]:
 def is_folder(path: Path) -> bool:
     """Whether a path is a folder, also where one may not look: ``Path.is_dir`` raises there."""
     return os.path.isdir(path)  # noqa: PTH112
+
+
+def natural(path: Path) -> tuple[list[tuple[int, int, str]], str]:
+    """A key to sort files by name as people count: 9 before 10."""
+    words = re.split(r"([0-9]+)", path.name.lower())
+    return [(0, int(word), "") if word.isdecimal() else (1, 0, word) for word in words], str(path)
+
+
+def user_path(text: str) -> Path:
+    """A path as people write it: ``~`` is their home. A shell leaves it in ``--option=~/folder``."""
+    return Path(text).expanduser()
+
+
+def existing_paths(words: Sequence[str | Path]) -> list[Path]:
+    """Files and folders as they are given on a command line: ``~`` is the home, and ``*``, ``?`` and ``[...]`` are
+    patterns where no file has that name (Windows' shell hands them over as they are, and so does a quoted word).
+
+    Raises InputError for what is not there.
+    """
+    paths, missing = [], []
+    for word in words:
+        path = user_path(str(word))
+        found = [] if path.exists() else glob.glob(str(path))  # noqa: PTH207 (the folder may be a pattern too)
+        matches = [path] if path.exists() else sorted(map(Path, found), key=natural)
+        paths += matches
+        missing += [] if matches else [str(word)]
+    if missing:
+        raise InputError(f"{', '.join(missing)}: no such file or folder")
+    return paths
 
 
 @contextmanager

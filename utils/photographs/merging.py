@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from tqdm import tqdm
 
 from models import AFUNet
 from utils.alignment import Motion
+from utils.distributed import rank_and_world
 from utils.files import InputError, atomic_path
 from utils.images import write_exr, write_hdr, write_png
 from utils.inference import estimate_seconds, reconstruct
@@ -26,33 +29,75 @@ from utils.photographs.settings import Settings
 from utils.photographs.shots import write_preview
 from utils.provenance import device_name, git_revision, sha256, versions
 
+NOT_IN_RESULTS = ("save_dir", "overwrite", "inference")  # settings that leave the results as they are
 LARGE = 4_000_000  # pixels from which the time is announced
 
 
-@dataclass
+@dataclass(frozen=True)
 class Job:
-    """What every bracket of a run shares: the settings, the network and the file of its weights, names in use."""
+    """What every bracket of a run shares: the settings, the network and the file of its weights."""
 
     settings: Settings
     model: AFUNet
     weights: Path
-    names: set[str] = field(default_factory=set)
 
 
-def merge_all(job: Job, found: Sequence[Found]) -> int:
-    """Every bracket in turn; one that fails is one line and does not stop the others. Returns how many failed."""
-    failed = 0
-    for item in tqdm(found, "brackets", unit="bracket", disable=len(found) == 1 or None):
-        try:
-            merge(job, item)
-        except InputError as error:
-            failed += 1
-            tqdm.write(f"error: {error}", file=sys.stderr)
-    return failed
+@dataclass(frozen=True)
+class Result:
+    """What became of a bracket: its name, the files that were written, lines worth telling, and the time it took."""
+
+    name: str
+    paths: list[Path]
+    notes: tuple[str, ...]
+    seconds: float
 
 
 def merge(job: Job, item: Found) -> list[Path]:
     """One bracket from its files to its results, whose paths are returned. Raises InputError."""
+    return process(job, item).paths
+
+
+def merge_all(job: Job, found: Sequence[Found]) -> int:
+    """Every bracket in turn, each process of a group its share; returns how many failed.
+
+    Those that are finished are skipped, unless the settings say otherwise. One that fails is one line and does not stop
+    the others. Of several brackets each is told in one line, with the time that is left.
+    """
+    rank, processes = rank_and_world()
+    share = range(rank, len(found), processes)
+    names = earlier_names(found)
+    todo = [i for i in share if job.settings.overwrite or not finished(job, found[i])]
+    if skipped := len(share) - len(todo):
+        say(f"{skipped} of {len(share)} brackets are finished already (--overwrite makes them again)")
+    failed, started = 0, time.perf_counter()
+    for done, i in enumerate(todo):
+        try:
+            result = process(job, found[i], names[i], brief=len(found) > 1)
+        except InputError as error:
+            failed += 1
+            tqdm.write(f"error: {error}", file=sys.stderr)
+        except KeyboardInterrupt:
+            say(f"{done} of {len(todo)} brackets were finished; the same command goes on after them")
+            raise
+        else:
+            if len(found) > 1:
+                left = (time.perf_counter() - started) / (done + 1) * (len(todo) - done - 1)
+                say(one_line(result, f"[{done + 1}/{len(todo)}]", left))
+    return failed
+
+
+def process(job: Job, item: Found, taken: Counter[str] | None = None, *, brief: bool = False) -> Result:
+    """One bracket from its files to its results.
+
+    Args:
+        job: settings, network, weights.
+        item: the files.
+        taken: how many other brackets may have each name.
+        brief: without the lines that say what was understood.
+
+    Raises:
+        InputError: see :func:`utils.photographs.bracket.load_bracket`.
+    """
     settings = job.settings
     bracket = load_bracket(
         item.paths,
@@ -63,8 +108,9 @@ def merge(job: Job, item: Found) -> list[Path]:
         reference=settings.reference,
         gamut=settings.gamut,
     )
-    name = unused(item.name or bracket.shots[1].path.stem, job.names)
-    say(*report(bracket, name))
+    name = unused(item.name or bracket.shots[1].path.stem, taken or Counter(), settings.save_dir, item)
+    if not brief:
+        say(*report(bracket, name))
     announce(job.model, bracket)
     started = time.perf_counter()
     with Bar() as bar:
@@ -72,12 +118,80 @@ def merge(job: Job, item: Found) -> list[Path]:
             job.model, bracket.frames, bracket.ev, way=settings.inference, progress=bar.show, say=tqdm.write
         )
     seconds = time.perf_counter() - started
-    written = write_results(job, bracket, name, hdr, seconds)
-    say(f"  written to {settings.save_dir}: {', '.join(path.name for path in written)} ({seconds:.1f} s)")
-    return written
+    written = write_results(job, item, bracket, name, hdr, seconds)
+    if not brief:
+        say(f"  written to {settings.save_dir}: {', '.join(path.name for path in written)} ({seconds:.1f} s)")
+    return Result(name, written, bracket.notes, seconds)
 
 
-def write_results(job: Job, bracket: Bracket, name: str, hdr: np.ndarray, seconds: float) -> list[Path]:
+def one_line(result: Result, place: str, left: float) -> str:
+    """A bracket of many in one line."""
+    told = "".join(f"; {note}" for note in result.notes)
+    rest = f"; about {duration(left)} left" if left > 0 else ""
+    files = ", ".join(path.name for path in result.paths)
+    return f"{place} {result.name}: {files} ({result.seconds:.1f} s){told}{rest}"
+
+
+def earlier_names(found: Sequence[Found]) -> list[Counter[str]]:
+    """For each bracket how many before it may have a name, so that every process numbers alike."""
+    counts, so_far = [], Counter[str]()
+    for item in found:
+        counts.append(so_far.copy())
+        so_far.update(item.possible_names())
+    return counts
+
+
+def unused(name: str, taken: Counter[str], folder: Path, item: Found) -> str:
+    """The name, numbered where other brackets of the run may have it, or one of another run has it in the folder."""
+    for number in itertools.count(taken[name] + 1):
+        unique = name if number == 1 else f"{name}_{number}"
+        if not (number > 1 and taken[unique]) and not _others(folder, unique, item):
+            break
+    return unique
+
+
+def _others(folder: Path, name: str, item: Found) -> bool:
+    """Whether results of this name were made of other photographs."""
+    made_from = _facts_of(folder / f"{name}.json").get("photographs")
+    return made_from is not None and made_from != photographs_of(item)
+
+
+def photographs_of(item: Found) -> list[str]:
+    """Its files, as results name them."""
+    return sorted(str(path.resolve()) for path in item.paths)
+
+
+def finished(job: Job, item: Found) -> bool:
+    """Whether the folder of results has all that this job would make of a bracket."""
+    for file in job.settings.save_dir.glob("*.json"):
+        made = _facts_of(file)
+        if made.get("photographs") == photographs_of(item):
+            same = made.get("settings") == settings_facts(job.settings) and _same_weights(made, job.weights)
+            if same and all((file.parent / name).is_file() for name in made.get("files", [])):
+                return True
+    return False
+
+
+def _same_weights(made: dict[str, Any], weights: Path) -> bool:
+    return made.get("checkpoint", {}).get("sha256") == sha256(weights)
+
+
+def _facts_of(file: Path) -> dict[str, Any]:
+    """The facts that a reconstruction left; empty for another file, or none."""
+    try:
+        made = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return made if isinstance(made, dict) else {}
+
+
+def settings_facts(settings: Settings) -> dict[str, Any]:
+    """What of the settings makes results differ, as JSON has it."""
+    values = {field.name: getattr(settings, field.name) for field in fields(settings)}
+    return json.loads(json.dumps({key: values[key] for key in values if key not in NOT_IN_RESULTS}))
+
+
+def write_results(job: Job, item: Found, bracket: Bracket, name: str, hdr: np.ndarray, seconds: float) -> list[Path]:
     """The HDR image, the preview, where asked for the picture that explains them, and the facts."""
     settings, folder = job.settings, job.settings.save_dir
     written = []
@@ -94,8 +208,10 @@ def write_results(job: Job, bracket: Bracket, name: str, hdr: np.ndarray, second
         written.append(folder / f"{name}_compare.png")
         write_png(written[-1], comparison(bracket, hdr, f"{name}: AFUNet with {job.weights.name}"))
     written.append(folder / f"{name}.json")
-    with atomic_path(written[-1]) as temporary:
-        temporary.write_text(json.dumps(facts(job, bracket, seconds), indent=2) + "\n", encoding="utf-8")
+    made = {"photographs": photographs_of(item), "files": [path.name for path in written]}
+    made |= {"settings": settings_facts(settings), **facts(job, bracket, seconds)}
+    with atomic_path(written[-1]) as temporary:  # the last: where it is, the others are whole
+        temporary.write_text(json.dumps(made, indent=2) + "\n", encoding="utf-8")
     return written
 
 
@@ -192,15 +308,6 @@ def announce(model: AFUNet, bracket: Bracket) -> None:
 
 def duration(seconds: float) -> str:
     return f"{seconds:.0f} seconds" if seconds < 100 else f"{seconds / 60:.0f} minutes"
-
-
-def unused(name: str, names: set[str]) -> str:
-    """The name, numbered where another bracket of the run has it already."""
-    unique, number = name, 2
-    while unique in names:
-        unique, number = f"{name}_{number}", number + 1
-    names.add(unique)
-    return unique
 
 
 def say(*lines: str) -> None:

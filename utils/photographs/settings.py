@@ -21,6 +21,7 @@ class Settings:
         format, half: files of the HDR image, and whether an EXR has 16 bits.
         preview, tonemap: the kind of picture of it, and its curve.
         compare: also write the picture that explains the result.
+        overwrite: make results again that are there already.
         inference: see :func:`utils.inference.forward`.
     """
 
@@ -37,3 +38,4 @@ class Settings:
     tonemap: Operator = "mu"
     compare: bool = False
     inference: Way = "auto"
+    overwrite: bool = False

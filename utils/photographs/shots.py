@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import math
-import re
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,7 +25,7 @@ from PIL.TiffImagePlugin import IFDRational
 
 from utils import tiff
 from utils.choices import Gamut
-from utils.files import InputError, atomic_path
+from utils.files import InputError, atomic_path, natural
 from utils.images import LYING, read_ldr_and_alpha, turn
 from utils.photographs import colour
 from utils.photographs.colour import ASSUMED, LINEAR, STATED_SRGB, ColourError, Colours
@@ -115,20 +114,15 @@ def is_raw(path: Path) -> bool:
     return head.startswith(RAW_MAGIC) or head[4:11] == CANON_RAW or (found is not None and found.raw)
 
 
-def natural(path: Path) -> tuple[list[tuple[int, int | str]], str]:
-    """A key to sort by name as people count: 9 before 10."""
-    words = re.split(r"(\d+)", path.name.lower())
-    return [(0, int(word)) if word.isdecimal() else (1, word) for word in words], path.name
-
-
 def photographs_in(folder: Path) -> list[Path]:
     """The photographs directly in a folder, in natural order of names; hidden files and results don't count."""
     paths = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES]
     shown = [path for path in paths if not path.name.startswith(".")]  # macOS leaves ._IMG.JPG beside IMG.JPG
-    return sorted((path for path in shown if not _is_result(path)), key=natural)
+    return sorted((path for path in shown if not is_result(path)), key=natural)
 
 
-def _is_result(path: Path) -> bool:
+def is_result(path: Path) -> bool:
+    """Whether a picture is what a reconstruction left, and no photograph."""
     name = next((path.stem.removesuffix(end) for end in RESULTS if path.stem.endswith(end)), None)
     return name is not None and path.with_name(f"{name}.json").is_file()
 
