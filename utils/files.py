@@ -19,7 +19,7 @@ from pathlib import Path
 ELSEWHERE = "make room, or choose another place"
 EXPOSURE_FILE = "exposure.txt"  # beside the frames of a bracket: exponents to base 2, one per frame
 LARGEST_TEXT = 64 * 2**20  # bytes of a text file; the log of a long training has a tenth of it
-LARGEST_EXPOSURES = 2**16  # bytes of an exposure file
+LARGEST_EXPOSURES = 100_000  # bytes of an exposure file
 LONGEST_NAME = 255  # bytes of a file's name, on the usual disks
 LONGEST_STEM = 200  # bytes of what a result is called, before the endings of its files
 TEMPORARY_STEM = 20  # characters of a file's name that its temporary name shows

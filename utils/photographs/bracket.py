@@ -184,9 +184,9 @@ def align_with_holes(
     left = holes[1]
     for i in (0, 2) if left is not None else ():
         other = holes[i]
-        seen = left if other is None else left & ~other
+        seen = left if other is None else left & np.logical_not(other)
         frames[1][seen] = reexpose(frames[i][seen], ev[i], ev[1])
-        left = left & ~seen
+        left = left & np.logical_not(seen)
     for i in (0, 2):
         _fill(frames, i, holes[i], ev)  # so that the border of a hole moves nothing
     motions = align(frames, ev, mode)

@@ -208,7 +208,7 @@ def write_results(job: Job, item: Found, bracket: Bracket, name: str, hdr: np.nd
         written.append(folder / f"{name}_compare.png")
         write_png(written[-1], comparison(bracket, hdr, f"{name}: AFUNet with {job.weights.name}"))
     written.append(folder / f"{name}.json")
-    made = {"photographs": photographs_of(item), "files": [path.name for path in written]}
+    made: dict[str, Any] = {"photographs": photographs_of(item), "files": [path.name for path in written]}
     made |= {"settings": settings_facts(settings), **facts(job, bracket, seconds)}
     with atomic_path(written[-1]) as temporary:  # the last: where it is, the others are whole
         temporary.write_text(json.dumps(made, indent=2) + "\n", encoding="utf-8")
