@@ -182,11 +182,12 @@ def align_with_holes(
     The reference's own holes show the first other frame that covers them.
     """
     left = holes[1]
-    for i in (0, 2) if left is not None else ():
-        other = holes[i]
-        seen = left if other is None else left & np.logical_not(other)
-        frames[1][seen] = reexpose(frames[i][seen], ev[i], ev[1])
-        left = left & np.logical_not(seen)
+    for i in (0, 2):
+        if left is not None:
+            other = holes[i]
+            seen = left if other is None else left & ~other
+            frames[1][seen] = reexpose(frames[i][seen], ev[i], ev[1])
+            left = left & ~seen
     for i in (0, 2):
         _fill(frames, i, holes[i], ev)  # so that the border of a hole moves nothing
     motions = align(frames, ev, mode)
