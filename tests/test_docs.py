@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import pkgutil
 import re
 import shlex
 import sys
@@ -60,7 +61,10 @@ def anchors(page: Path) -> set[str]:
 
 
 def commands(page: Path) -> Iterator[list[str]]:
-    """The command lines of our scripts, as words: in blocks, with the block's variables put in, and inline."""
+    """The command lines of our scripts, as words: in blocks, with the block's variables put in, and inline.
+
+    Inline, a command without arguments is no command line but the name of a script.
+    """
     for block in code_blocks(page):
         variables: dict[str, str] = {}
         for line in block.splitlines():
@@ -69,7 +73,7 @@ def commands(page: Path) -> Iterator[list[str]]:
             elif re.match(r"(python|torchrun) ", line):
                 yield shlex.split(Template(line).substitute(variables), comments=True)
     for code in inline_code(page):
-        if re.match(r"python \S", code):
+        if re.match(r"python (-m )?[\w./]+ \S", code):
             yield shlex.split(code.removesuffix("..."))
 
 
@@ -146,6 +150,13 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 def test_every_path_exists(page: Path) -> None:
     missing = {path for path in PATH.findall(page.read_text(encoding="utf-8")) if not (ROOT / path).exists()}
     assert not missing
+
+
+@EACH_PAGE
+def test_every_module_exists(page: Path) -> None:
+    for code in inline_code(page):
+        if named := re.fullmatch(r"(?:python -m )?((?:models|utils|datasets|benchmarks)(?:\.\w+)+)", code):
+            pkgutil.resolve_name(named[1])
 
 
 @EACH_PAGE
