@@ -74,7 +74,7 @@ def commands(page: Path) -> Iterator[list[str]]:
                 yield shlex.split(Template(line).substitute(variables), comments=True)
     for code in inline_code(page):
         if re.match(r"python (-m )?[\w./]+ \S", code):
-            yield shlex.split(code.removesuffix("..."))
+            yield shlex.split(code.replace("...", ""))
 
 
 def split(words: list[str]) -> tuple[str, list[str]]:
