@@ -13,7 +13,8 @@ import imageio.v3 as imageio
 import numpy as np
 
 from utils import tiff
-from utils.files import InputError, atomic_path
+from utils.files import InputError, atomic_path, reason, regular_file
+from utils.headers import check_header
 
 TIFF_SUFFIXES = (".tif", ".tiff")
 LINEAR_SUFFIXES = (".hdr", ".exr", ".npy", *TIFF_SUFFIXES)  # what read_linear reads
@@ -122,10 +123,12 @@ def rgbe_round(image: np.ndarray) -> np.ndarray:
 def _read_npy(path: str | Path) -> np.ndarray:
     meant = "an array (H, W, 3) or (3, H, W) of numbers is meant"
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        array = np.load(regular_file(path, meant), mmap_mode="r", allow_pickle=False)
+    except InputError:
+        raise
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or 'damaged'}); {meant}") from None
-    except (ValueError, EOFError, SyntaxError):  # the last is what a damaged header may give
+    except Exception:  # of a damaged header numpy raises whatever its parts do
         raise InputError(f"{path}: not a readable .npy file; {meant}") from None
     while array.ndim > 3 and array.shape[0] == 1:
         array = array[0]
@@ -158,10 +161,9 @@ def turn(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 def _planes(path: str | Path) -> np.ndarray | None:
     """A TIFF with a plane per channel as OpenCV gives others: upright BGR. OpenCV itself scrambles 16-bit planes."""
-    try:
-        found = tiff.layout(path)
-    except OSError:
+    if check_header(path, "a TIFF") is None:
         return None
+    found = tiff.layout(path)
     if found is None or not found.planar:
         return None
     image = turn(tiff.read_planes(path), found.orientation)
@@ -169,13 +171,13 @@ def _planes(path: str | Path) -> np.ndarray | None:
 
 
 def _decode(path: str | Path, meant: str) -> np.ndarray:
+    known = check_header(path, meant) is not None
     try:
         data = np.fromfile(path, dtype=np.uint8)  # not cv2.imread: that cannot open every name on Windows
+        image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if known else None
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); {meant} is meant") from None
-    try:
-        image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
-    except cv2.error:
+        raise InputError(f"{path}: cannot be read ({reason(error)}); {meant} is meant") from None
+    except (cv2.error, MemoryError):
         image = None
     if image is None:
         raise InputError(f"{path}: not a readable image (damaged or another format); {meant} is meant")
