@@ -10,6 +10,7 @@ reference clips at 2^-ev[1].
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,7 +128,7 @@ def find_exposures(
     if times is not None:
         return [math.log2(time) for time in _per_file(times, shots, "--times")], "--times"
     beside = shots[0].path.parent / EXPOSURE_FILE
-    if beside.is_file() and len({shot.path.parent for shot in shots}) == 1:
+    if os.path.lexists(beside) and len({shot.path.parent for shot in shots}) == 1:
         return _from_exposure_file(beside, shots), EXPOSURE_FILE
     return _exif_exposures(shots), "EXIF"
 

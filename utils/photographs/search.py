@@ -9,7 +9,7 @@ from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 
-from utils.files import EXPOSURE_FILE, InputError, existing_paths, natural
+from utils.files import EXPOSURE_FILE, InputError, entries, existing_paths, is_folder, natural
 from utils.photographs.bracket import SAME
 from utils.photographs.shots import HEIC, RAW, Shot, is_result, photographs_in, read_shot
 
@@ -68,11 +68,11 @@ def find_brackets(inputs: Sequence[str | Path], count: int | None = None) -> tup
         InputError: nothing there, or no bracket in a folder.
     """
     paths = existing_paths(inputs)
-    files = [path for path in paths if path.is_file()]
+    files = [path for path in paths if not is_folder(path)]
     own = [path for path in files if is_result(path)]  # a pattern catches the previews of an earlier run
     left_out = [f"left out: {path.name}: a result, no photograph" for path in own]
     found = [Found(tuple(path for path in files if path not in own))] if len(files) > len(own) else []
-    for folder in (path for path in paths if path.is_dir()):
+    for folder in (path for path in paths if is_folder(path)):
         brackets, lines = search_folder(folder, count)
         found += brackets
         left_out += lines
@@ -82,8 +82,8 @@ def find_brackets(inputs: Sequence[str | Path], count: int | None = None) -> tup
 def search_folder(folder: Path, count: int | None = None) -> tuple[list[Found], list[str]]:
     """The brackets in a folder and its sub-folders, and lines about what was left out. Raises InputError."""
     found, left_out = _split(folder, count)
-    for path in sorted(folder.iterdir(), key=natural):
-        if path.is_dir() and not path.name.startswith(".") and photographs_in(path):
+    for path in sorted(entries(folder), key=natural):
+        if is_folder(path) and not path.name.startswith("."):
             brackets, lines = _sub_folder(path, count)
             found += brackets
             left_out += lines
@@ -94,8 +94,16 @@ def search_folder(folder: Path, count: int | None = None) -> tuple[list[Found], 
 
 
 def _sub_folder(folder: Path, count: int | None) -> tuple[list[Found], list[str]]:
-    """Mostly one bracket; where none is found, all photographs, whose reading will say what is wrong."""
-    found, left_out = _split(folder, count)
+    """Mostly one bracket; where none is found, all photographs, whose reading will say what is wrong.
+
+    A folder that cannot be looked into is a line.
+    """
+    try:
+        if not photographs_in(folder):
+            return [], []
+        found, left_out = _split(folder, count)
+    except InputError as error:
+        return [], [f"left out: {error}"]
     if len(found) > 1:
         return found, left_out
     paths = found[0].paths if found else tuple(_one_kind(photographs_in(folder)))

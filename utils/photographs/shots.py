@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import math
-import struct
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -25,7 +25,8 @@ from PIL.TiffImagePlugin import IFDRational
 
 from utils import tiff
 from utils.choices import Gamut
-from utils.files import InputError, atomic_path, natural
+from utils.files import InputError, atomic_path, entries, natural, regular_file
+from utils.headers import check_header, check_size
 from utils.images import LYING, read_ldr_and_alpha, turn
 from utils.photographs import colour
 from utils.photographs.colour import ASSUMED, LINEAR, STATED_SRGB, ColourError, Colours
@@ -50,8 +51,9 @@ RESULTS = ("_preview", "_compare", "_tonemapped", "_linear", "_ultrahdr")  # end
 INVERSE_TURN = {6: 8, 8: 6}  # the other orientations are their own
 RAW_TURNS = {0: 1, 3: 3, 5: 8, 6: 6}  # LibRaw's flip -> EXIF's orientation
 UNCALIBRATED, ADOBE = 65535, "R03"  # colour space and interoperability index of EXIF that mean Adobe RGB together
-DAMAGE = (OSError, SyntaxError, ValueError, KeyError, TypeError, struct.error, Image.DecompressionBombError)
-Image.MAX_IMAGE_PIXELS = 2**30  # Pillow's own limit takes a 180-megapixel photograph for an attack
+FORMATS = ("JPEG", "MPO", "PNG", "TIFF", "HEIF", "AVIF", "WEBP", "JPEG2000", "BMP", "GIF", "PPM")
+SECONDS, F_NUMBERS, ISOS = (1e-7, 1e6), (0.1, 1e4), (0.01, 1e9)  # beyond these EXIF is wrong
+Image.MAX_IMAGE_PIXELS = None  # utils.headers has the limit; Pillow's own is below a 180-megapixel photograph
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ def is_raw(path: Path) -> bool:
 
 def photographs_in(folder: Path) -> list[Path]:
     """The photographs directly in a folder, in natural order of names; hidden files and results don't count."""
-    paths = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES]
+    paths = [path for path in entries(folder) if path.suffix.lower() in SUFFIXES]
     shown = [path for path in paths if not path.name.startswith(".")]  # macOS leaves ._IMG.JPG beside IMG.JPG
     return sorted((path for path in shown if not is_result(path)), key=natural)
 
@@ -129,7 +131,7 @@ def is_result(path: Path) -> bool:
 
 def read_shot(path: str | Path) -> Shot:
     """Size, exposure and capture time of a photograph, without decoding its pixels. Raises InputError."""
-    path = Path(path)
+    path = regular_file(path, "give the name of a photograph")
     return _read_raw_shot(path) if is_raw(path) else _read_exif_shot(path)
 
 
@@ -190,7 +192,11 @@ def write_preview(path: str | Path, picture: np.ndarray, shot: Shot) -> None:
         image = Image.fromarray(picture)
         try:
             image.save(temporary, quality=95, exif=exif, icc_profile=profile)
-        except (*DAMAGE, OverflowError):  # EXIF that cannot be written, or is too long for a JPEG
+        except OSError as error:
+            if error.errno is not None:  # the disk's; without a number it is Pillow's: EXIF too long for a JPEG
+                raise
+            image.save(temporary, quality=95, icc_profile=profile)
+        except Exception:  # EXIF that cannot be written: of odd values Pillow raises whatever they do
             image.save(temporary, quality=95, icc_profile=profile)
 
 
@@ -205,13 +211,20 @@ def _seconds_text(seconds: float) -> str:
 def _open(path: Path) -> Iterator[Image.Image]:
     if path.suffix.lower() in HEIC or _is_heic(path):
         _optional("pillow_heif", "pillow-heif", path).register_heif_opener()
+    check_header(path, "a photograph")
     _check_tiff(path)
     try:
-        with path.open("rb") as file, Image.open(file) as image:  # given the path, Pillow scrambles TIFFs that lie
+        with (
+            path.open("rb") as file,
+            Image.open(file, formats=_formats()) as image,
+        ):  # given the path, Pillow scrambles TIFFs that lie
+            check_size(path, *image.size)
             yield image
     except Image.UnidentifiedImageError:
         raise InputError(f"{path}: not a photograph that can be read (damaged, or another kind of file)") from None
-    except DAMAGE as error:
+    except InputError:
+        raise
+    except Exception as error:  # of a damaged file Pillow raises whatever its parts do
         raise InputError(f"{path}: cannot be read ({_reason(error)}); the file is damaged or incomplete") from None
 
 
@@ -261,8 +274,10 @@ def _read_exif_shot(path: Path) -> Shot:
             path,
             height,
             width,
-            seconds=_positive(tags.get(Base.ExposureTime)) or _apex(tags.get(Base.ShutterSpeedValue), -1.0),
-            f_number=_positive(tags.get(Base.FNumber)) or _apex(tags.get(Base.ApertureValue), 0.5),
+            seconds=_positive(tags.get(Base.ExposureTime), SECONDS)
+            or _apex(tags.get(Base.ShutterSpeedValue), -1.0, SECONDS),
+            f_number=_positive(tags.get(Base.FNumber), F_NUMBERS)
+            or _apex(tags.get(Base.ApertureValue), 0.5, F_NUMBERS),
             iso=_iso(tags),
             captured=_captured(tags),
             lens=str(tags[Base.LensModel]).strip() if tags.get(Base.LensModel) else None,
@@ -315,6 +330,12 @@ def _png_chunks(path: Path) -> dict[bytes, bytes]:
     return chunks
 
 
+def _formats() -> list[str]:
+    """What Pillow may take a photograph for; it knows kinds of files that run other programs, too."""
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
+
+
 def _exif(image: Image.Image) -> Image.Exif:
     try:
         exif = image.getexif()
@@ -323,31 +344,32 @@ def _exif(image: Image.Image) -> Image.Exif:
             exif.get_ifd(IFD.Interop)
         if IFD.GPSInfo in exif:
             exif.get_ifd(IFD.GPSInfo)
-    except DAMAGE:  # a photograph with damaged EXIF is one without
+    except Exception:  # a photograph with damaged EXIF is one without; of its parts Pillow raises whatever they do
         return Image.Exif()
     return exif
 
 
-def _positive(value: Any) -> float | None:
+def _positive(value: Any, limits: tuple[float, float]) -> float | None:
+    """A number within ``limits``, out of whatever EXIF holds; None for anything else."""
     try:
         number = float(value[0] if isinstance(value, tuple) else value)
-    except (TypeError, ValueError, IndexError, ZeroDivisionError):
+    except (TypeError, ValueError, IndexError, ArithmeticError):
         return None
-    return number if 0.0 < number < math.inf else None
+    return number if limits[0] <= number <= limits[1] else None
 
 
-def _apex(value: Any, sign: float) -> float | None:
+def _apex(value: Any, sign: float, limits: tuple[float, float]) -> float | None:
     """Seconds from a shutter speed Tv = -log2 t, or an f-number from an aperture Av = 2 log2 N (EXIF 2.3, annex C)."""
     try:
-        return 2.0 ** (sign * float(value))
-    except (TypeError, ValueError, OverflowError, ZeroDivisionError):
+        return _positive(2.0 ** (sign * float(value)), limits)
+    except (TypeError, ValueError, ArithmeticError):
         return None
 
 
 def _iso(tags: dict[int, Any]) -> float | None:
-    iso = _positive(tags.get(Base.ISOSpeedRatings))
+    iso = _positive(tags.get(Base.ISOSpeedRatings), ISOS)
     if iso in (None, 65535.0):  # the 16-bit tag is full: the figure stands in a longer one
-        iso = _positive(tags.get(Base.RecommendedExposureIndex)) or _positive(tags.get(Base.ISOSpeed))
+        iso = _positive(tags.get(Base.RecommendedExposureIndex), ISOS) or _positive(tags.get(Base.ISOSpeed), ISOS)
     return iso
 
 
@@ -355,9 +377,10 @@ def _captured(tags: dict[int, Any]) -> datetime | None:
     text = str(tags.get(Base.DateTimeOriginal) or tags.get(Base.DateTime) or "").strip("\0 ")
     try:
         time = datetime.strptime(text, "%Y:%m:%d %H:%M:%S")
-        return time + timedelta(seconds=float(f"0.{str(tags.get(Base.SubsecTimeOriginal, '')).strip()}0"))
     except ValueError:
         return None
+    digits = re.match(r"\s*([0-9]{0,9})", str(tags.get(Base.SubsecTimeOriginal, "")), re.ASCII)
+    return time + timedelta(seconds=float(f"0.{digits[1] if digits else ''}0"))
 
 
 def _decode(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
@@ -404,11 +427,13 @@ def _bits(image: Image.Image, path: Path) -> int:
 
 @contextmanager
 def _open_raw(path: Path) -> Iterator[Any]:
+    regular_file(path, "a photograph is meant")
     rawpy = _optional("rawpy", "rawpy>=0.26", path)
     try:
         with rawpy.imread(str(path)) as raw:
+            check_size(path, raw.sizes.raw_width, raw.sizes.raw_height)
             yield raw
-    except (rawpy.LibRawError, OSError) as error:
+    except (rawpy.LibRawError, OSError, ValueError) as error:
         raise InputError(f"{path}: not a RAW file that LibRaw can read ({_reason(error)})") from None
 
 
@@ -421,9 +446,9 @@ def _read_raw_shot(path: Path) -> Shot:
             path,
             height,
             width,
-            seconds=_positive(other.shutter_speed),
-            f_number=_positive(other.aperture),
-            iso=_positive(other.iso_speed),
+            seconds=_positive(other.shutter_speed, SECONDS),
+            f_number=_positive(other.aperture, F_NUMBERS),
+            iso=_positive(other.iso_speed, ISOS),
             captured=captured,
             exif=_raw_exif(path),
             colours=LINEAR,
@@ -437,7 +462,7 @@ def _raw_exif(path: Path) -> Image.Exif:
     try:
         with path.open("rb") as file, Image.open(file) as image:
             return _exif(image)
-    except DAMAGE:
+    except Exception:  # as in _exif
         return Image.Exif()
 
 
