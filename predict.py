@@ -12,7 +12,6 @@ import argparse
 import math
 from collections.abc import Sequence
 from dataclasses import fields
-from fractions import Fraction
 from typing import get_args
 
 from utils.choices import Gamut, Mode, Operator, Way
@@ -95,8 +94,14 @@ def to_curve(text: str) -> str | float:
 
 curve = checked(to_curve, lambda c: isinstance(c, str) or 0.1 <= c <= 10.0, "srgb, linear, or an exponent such as 2.2")
 exponent = checked(float, math.isfinite, "an exposure to base 2 (photographs come before --ev)")
+def to_seconds(text: str) -> float:
+    """``1/100`` or ``0.01``; not by Fraction, which takes forever over 1e999999999."""
+    above, _, below = text.partition("/")
+    return float(above) / float(below or 1)
+
+
 seconds_of = checked(
-    lambda text: float(Fraction(text)),
+    to_seconds,
     lambda seconds: 0 < seconds < math.inf,
     "a time in seconds such as 1/100 or 0.01 (photographs come before --times)",
 )

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from datasets.options import add_dataset_options, choose_dataset
 from datasets.scenes import Scene, find_scenes, split_validation
-from utils.cli import checked, existing_file, fraction, non_negative, pick_device, positive, positive_number, run
+from utils.cli import checked, existing_file, fraction, pick_device, positive, positive_number, run, whole
 
 if TYPE_CHECKING:
     import torch
@@ -34,6 +34,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 AUGMENTATIONS = ("paper", "released")  # datasets.crops
 CACHE_CHOICES = ("disk", "memory", "none")  # datasets.cache
+MOST_WORKERS = 256
 SMALLEST = {"vgg": 16, "fft": 8}  # crop: VGG-19 halves it four times, the network needs a window
 
 
@@ -127,7 +128,11 @@ def add_data_flags(group: argparse._ArgumentGroup) -> None:
     add_dataset_options(group)
     add("--cache_choice", choices=CACHE_CHOICES, default="disk", help="where decoded scenes are kept")
     add("--cache_dir", type=Path, default=Path(".cache/scenes"), help="may be deleted whenever no run uses it")
-    add("--num_workers", type=non_negative, help="processes that cut crops (default: 4 for a GPU, 0 for the CPU)")
+    add(
+        "--num_workers",
+        type=whole(0, MOST_WORKERS),
+        help="processes that cut crops (default: 4 for a GPU, 0 for the CPU)",
+    )
     add("--val_fraction", type=fraction, default=0.05, help="training scenes held out to choose the best; 0: none")
     add("--validate_on", choices=["train", "test"], default="train", help="test: as released, train on all scenes")
 
@@ -136,16 +141,16 @@ def add_recipe_flags(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--recipe", choices=sorted(RECIPES), default="paper", help="sets what the next three flags don't")
     add("--perceptual", choices=["vgg", "fft"], help="perceptual term of the loss")
-    add("--batch_size", type=positive, help="of each process")
+    add("--batch_size", type=whole(1, 4096), help="of each process")
     add("--augmentation", choices=AUGMENTATIONS)
     add("--vgg_weights", type=Path, help="torchvision's vgg19-dcbb9e9d.pth, where it cannot be downloaded")
-    add("--train_patch_size", type=positive, default=128, help="side of the crops, pixels")
-    add("--repeat", type=positive, default=100, help="crops of every scene in an epoch")
-    add("--epochs", type=positive, default=400, help="length of the cosine schedule")
+    add("--train_patch_size", type=whole(1, 4096), default=128, help="side of the crops, pixels")
+    add("--repeat", type=whole(1, 100_000), default=100, help="crops of every scene in an epoch")
+    add("--epochs", type=whole(1, 1_000_000), default=400, help="length of the cosine schedule")
     add("--lr", type=positive_number, default=5e-4, help="learning rate of the first epoch")
     add("--lr_min", type=positive_number, default=5e-6, help="where the schedule ends")
     add("--seed", type=seed, default=443)
-    add("--accumulate", type=positive, default=1, help="batches per step")
+    add("--accumulate", type=whole(1, 4096), default=1, help="batches per step")
     add("--clip_grad", type=positive_number, help="largest norm of the gradient (default: any)")
     add(
         "--amp",

@@ -31,7 +31,8 @@ from utils.cli import non_negative, positive, positive_number, run
 from utils.files import InputError, writable_folder
 from utils.images import write_hdr, write_ldr
 
-SMALLEST = 32  # pixels along a side
+SMALLEST, LARGEST = 32, 8192  # pixels along a side
+MOST_SCENES = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -94,8 +95,8 @@ def make_parser() -> argparse.ArgumentParser:
 def parse_size(text: str) -> tuple[int, int]:
     """``256x384`` -> (256, 384), height first."""
     height, width = (int(part) for part in text.lower().split("x"))
-    if min(height, width) < SMALLEST:
-        raise argparse.ArgumentTypeError(f"{text}: sides of at least {SMALLEST} pixels, please")
+    if not SMALLEST <= min(height, width) <= max(height, width) <= LARGEST:
+        raise argparse.ArgumentTypeError(f"{text}: sides of {SMALLEST} to {LARGEST} pixels, please")
     return height, width
 
 

@@ -50,7 +50,7 @@ def test_of_two_runs_begun_at_once_in_one_folder_one_is_refused(
     arguments: list[str], unbroken: Path, tmp_path: Path
 ) -> None:
     both = [start(arguments, tmp_path / "run") for _ in "12"]
-    ended = {process.pid: (process.communicate(timeout=60)[0], process.returncode) for process in both}
+    ended = {process.pid: (process.communicate(timeout=240)[0], process.returncode) for process in both}
     (refused,) = [pid for pid, (_, code) in ended.items() if code == 2]
     (other,) = ended.keys() - {refused}
     (line,) = ended[refused][0].strip().splitlines()
@@ -69,7 +69,7 @@ def test_a_run_is_not_resumed_beside_itself(arguments: list[str], unbroken: Path
         train.main([*arguments, "--logdir", str(tmp_path), "--resume", "auto"])
     assert unfinished.exists()
     process.kill()
-    process.communicate(timeout=60)
+    process.communicate(timeout=240)
     assert (
         train.main([*arguments, "--logdir", str(tmp_path), "--resume", "auto"]) == 0
     )  # the lock went with the process
@@ -119,7 +119,7 @@ def test_a_full_disk_is_said_once_and_costs_no_step(
     seen = read_until(process, "TensorBoard's curves cannot" if tensorboard else "its log has gaps")
     seen += read_until(process, "saves as soon as it can") if "saves as soon" not in seen else ""
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
-    seen += process.communicate(timeout=60)[0]
+    seen += process.communicate(timeout=240)[0]
     assert process.returncode == 0 and "Traceback" not in seen, seen
     assert seen.count("log.jsonl: File too large; the run goes on, its log has gaps") == 1
     assert seen.count("TensorBoard's curves cannot be written") == tensorboard
@@ -136,7 +136,7 @@ def test_a_run_that_ends_on_a_full_disk_waits_for_room(arguments: list[str], unb
     read_until(process, "saves as soon as it can")
     assert not (tmp_path / "ckpt" / "last.pth").exists()
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
-    assert "go on with" in process.communicate(timeout=60)[0] and process.returncode == 0
+    assert "go on with" in process.communicate(timeout=240)[0] and process.returncode == 0
     assert train.main([*arguments, "--logdir", str(tmp_path), "--resume", "auto"]) == 0
     assert torch.equal(weights(tmp_path), weights(unbroken))
 
@@ -149,7 +149,7 @@ def test_a_full_disk_to_the_end_is_one_line_and_exit_code_2(arguments: list[str]
     read_until(process, "saves as soon as it can")
     time.sleep(0.2)
     process.send_signal(signal.SIGTERM)
-    output = process.communicate(timeout=60)[0]
+    output = process.communicate(timeout=240)[0]
     assert process.returncode == 2 and "error: the run could not be saved" in output.splitlines()[-1], output
 
 
@@ -168,7 +168,7 @@ def test_a_closed_terminal_saves_and_stops(arguments: list[str], unbroken: Path,
     process = start([*arguments, "--repeat", "40"], tmp_path)
     wait_for_steps(tmp_path, 2)
     process.send_signal(signal.SIGHUP)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=240)
     assert process.returncode == 0 and "stopped: 0 epoch(s)" in output
     assert read_checkpoint(tmp_path / "ckpt" / "last.pth")["progress"]["samples"] > 0
 
@@ -180,7 +180,7 @@ def test_a_pipe_that_nobody_reads_saves_and_stops(arguments: list[str], tmp_path
     assert process.stdout is not None
     process.stdout.readline()
     process.stdout.close()
-    assert process.wait(timeout=60) == 0
+    assert process.wait(timeout=240) == 0
     assert 0 < read_checkpoint(tmp_path / "ckpt" / "last.pth")["epoch"] < 40
     assert "stopped:" in notes(tmp_path)
 

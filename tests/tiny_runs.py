@@ -45,7 +45,7 @@ def start(arguments: list[str], logdir: Path) -> subprocess.Popen[str]:
 
 
 def wait_for_steps(logdir: Path, count: int) -> None:
-    end = time.monotonic() + 60
+    end = time.monotonic() + 240
     while not (logdir / "log.jsonl").exists() or len(lines(logdir, "train")) < count:
         assert time.monotonic() < end
         time.sleep(0.02)

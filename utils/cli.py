@@ -93,9 +93,19 @@ def checked(convert: Callable[[str], T], fits: Callable[[T], bool], meaning: str
                 return value
         except (ValueError, ArithmeticError):
             pass
-        raise argparse.ArgumentTypeError(f"{text!r} is not {meaning}")
+        raise argparse.ArgumentTypeError(f"{text[:80]!r} is not {meaning}")
 
     return parse
+
+
+def whole(first: int, last: int) -> Callable[[str], int]:
+    """A ``type`` for argparse: a whole number within limits, both included."""
+    return checked(int, lambda value: first <= value <= last, f"a whole number from {first} to {last}")
+
+
+def number_up_to(largest: float) -> Callable[[str], float]:
+    """A ``type`` for argparse: a number above 0, at most ``largest``."""
+    return checked(float, lambda value: 0 < value <= largest, f"a number above 0, at most {largest:g}")
 
 
 positive = checked(int, lambda value: value >= 1, "a whole number from 1 on")
