@@ -94,6 +94,8 @@ def to_curve(text: str) -> str | float:
 
 curve = checked(to_curve, lambda c: isinstance(c, str) or 0.1 <= c <= 10.0, "srgb, linear, or an exponent such as 2.2")
 exponent = checked(float, math.isfinite, "an exposure to base 2 (photographs come before --ev)")
+
+
 def to_seconds(text: str) -> float:
     """``1/100`` or ``0.01``; not by Fraction, which takes forever over 1e999999999."""
     above, _, below = text.partition("/")
