@@ -47,6 +47,16 @@ def test_the_interval_is_near_the_textbooks_and_always_the_same() -> None:
     assert interval(values) == (low, high)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("scenes", "held"), [(5, 0.85), (15, 0.93)])
+def test_how_often_an_interval_holds_the_truth(scenes: int, held: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The figures of docs/compare.md."""
+    monkeypatch.setattr("utils.evaluation.differences.RESAMPLES", 2000)
+    rng = np.random.default_rng(1)
+    found = [interval(rng.normal(size=scenes)) or (math.nan, math.nan) for _ in range(600)]
+    assert sum(low <= 0 <= high for low, high in found) / len(found) == pytest.approx(held, abs=0.02)
+
+
 def test_few_scenes_have_no_interval_and_it_is_said_why() -> None:
     found = difference("B - A", figures(1, 2), figures(0, 0))
     assert found.intervals == {} and found.means["PSNR-mu"] == 1.5

@@ -69,6 +69,35 @@ def test_markdown_shows_a_dash_for_what_was_left_out_and_names_failures() -> Non
     assert "published" not in text
 
 
+def test_a_method_without_any_figure_leaves_the_others_in_the_table() -> None:
+    rows = [Row("A", {}, {"001": "scene 001, A: no image"}), Row("B", {"001": dict(FIGURES)})]
+    both = Results("kalantari", rows)
+    assert both.common == [] and both.averages == {"A": {}, "B": {}}
+    assert to_csv(both).splitlines()[1] == "A,average"
+    assert to_csv(both).splitlines()[2].startswith("B,001,44.906,42.594")
+    text = to_markdown(both)
+    assert "| **B** | - | - | - | - | - |" in text and "| 001, B | 44.91 | 42.59 |" in text
+    assert "1 scene(s) FAILED" in summary(both)
+    assert json.loads(to_json(both))["methods"]["B"]["scenes"]["001"] == FIGURES
+
+
+def test_a_figure_that_was_left_out_is_a_dash_null_and_an_empty_cell() -> None:
+    one = results(scenes={"001": {**FIGURES, "HDR-VDP-2": math.nan}})
+    assert json.loads(to_json(one))["average"]["HDR-VDP-2"] is None
+    assert to_csv(one).splitlines()[1].endswith("0.99056,")
+    assert "| 0.9923 | 0.9906 | - |" in to_markdown(one)
+    assert format_row(one.rows[0].scenes["001"]).endswith("SSIM-l 0.9906  HDR-VDP-2 -")
+
+
+def test_several_methods_bear_their_names_and_published_rows_say_so() -> None:
+    rows = [Row(name, {"001": dict(FIGURES)}) for name in ("SCTNet", "Mine")]
+    text = to_markdown(Results("kalantari", rows))
+    assert "| SCTNet, published | 44.43 |" in text and "| **SCTNet** | 44.91 |" in text
+    assert "| SAFNet | 44.66 |" in text and "# Methods on kalantari: mean over 1 scene(s)" in text
+    shown = summary(Results("kalantari", rows))
+    assert "| SCTNet, published | 44.43 |" in shown and "AFUNet" not in shown
+
+
 def test_published_rows_are_complete() -> None:
     assert {name: len(rows) for name, rows in PUBLISHED.items()} == {"kalantari": 15, "tel": 8, "hu": 11}
     for rows in PUBLISHED.values():

@@ -83,9 +83,15 @@ class Results:
         return {row.name: row.average(self.common) for row in self.rows}
 
     @property
+    def metrics(self) -> list[str]:
+        """All that was computed, in the order of the tables."""
+        computed = {key for row in self.rows for figures in row.scenes.values() for key in figures}
+        return [key for key in ALL_DECIMALS if key in computed]
+
+    @property
     def columns(self) -> list[str]:
         """What the tables show: the paper's columns, those of PU21, or both, as they were computed."""
-        computed = {key for average in self.averages.values() for key in average}
+        computed = set(self.metrics)
         groups = [group for group in (DECIMALS, PU_DECIMALS) if computed & group.keys()]
         return [key for group in groups or [DECIMALS] for key in group]
 
@@ -125,8 +131,7 @@ def to_csv(results: Results) -> str:
     several = len(results.rows) > 1
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    columns = list(next(iter(results.averages.values()), {}))
-    writer.writerow([*(["method"] if several else []), "scene", *columns])
+    writer.writerow([*(["method"] if several else []), "scene", *results.metrics])
     for row in results.rows:
         for scene, figures in {**row.scenes, "average": results.averages[row.name]}.items():
             cells = ["" if math.isnan(value) else value for value in figures.values()]
