@@ -21,7 +21,7 @@ SEED = 0
 METHOD = f"paired BCa bootstrap, {RESAMPLES} resamples, seed {SEED}"
 FEWEST = 3  # scenes
 
-Figures = Sequence[Mapping[str, float]]  # metrics of one method, one entry per scene
+Scenes = Sequence[Mapping[str, float]]  # metrics of one method, one entry per scene
 
 
 @dataclass(frozen=True)
@@ -70,13 +70,13 @@ class Difference:
         return f"{mean:+.{digits}f}" + (f" [{ends[0]:+.{digits}f}, {ends[1]:+.{digits}f}]" if ends else "")
 
 
-def differences(methods: Mapping[str, Figures]) -> list[Difference]:
+def differences(methods: Mapping[str, Scenes]) -> list[Difference]:
     """Every method minus every earlier one. The figures of all are of the same scenes, in the same order."""
     pairs = itertools.combinations(methods, 2)
     return [difference(f"{second} - {first}", methods[second], methods[first]) for first, second in pairs]
 
 
-def difference(title: str, figures: Figures, others: Figures) -> Difference:
+def difference(title: str, figures: Scenes, others: Scenes) -> Difference:
     """``figures`` minus ``others``, scene by scene."""
     keys = list(figures[0]) if figures else []
     values = {key: np.array([a[key] - b[key] for a, b in zip(figures, others, strict=True)]) for key in keys}
