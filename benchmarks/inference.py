@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import math
 import resource
 import statistics
 import subprocess
@@ -126,16 +127,8 @@ def errors(chosen: dict[str, Variant], x: Tensor, model: AFUNet) -> dict[str, fl
 
 def alone(name: str, size: tuple[int, int], device: torch.device) -> tuple[float, float]:
     """Seconds of one call, and the bytes it needs beyond the loaded model and its input, in a process of its own."""
-    command = [
-        sys.executable,
-        __file__,
-        "--device",
-        str(device),
-        "--sizes",
-        f"{size[0]}x{size[1]}",
-        "--memory_of",
-        name,
-    ]
+    command = [sys.executable, __file__, "--device", str(device), "--sizes", f"{size[0]}x{size[1]}"]
+    command += ["--threads", str(torch.get_num_threads()), "--memory_of", name]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:  # out of memory, mostly
         return float("nan"), float("nan")
@@ -168,30 +161,43 @@ def matmul_rate(device: torch.device, n: int = 2048) -> float:
     return 2 * n**3 / min(seconds(lambda: a @ a, device) for _ in range(5))
 
 
-def table(size: tuple[int, int], model: AFUNet, device: torch.device, names: list[str] | None, runs: int) -> None:
+def measure(
+    size: tuple[int, int], model: AFUNet, device: torch.device, names: list[str] | None, runs: int
+) -> dict[str, Any]:
+    """Every variant's figures at one size, and the floor in seconds."""
     everything = variants(model, device)
     chosen = {name: everything[name] for name in names or list(everything)}
     x = torch.rand(1, 18, *size, device=device)
-    pixels = size[0] * size[1]
-    floor = FLOP_PER_PIXEL * pixels / matmul_rate(device)
+    floor = FLOP_PER_PIXEL * size[0] * size[1] / matmul_rate(device)
     taken = times(chosen, x, runs) if runs else {}
     error = errors(chosen, x, model) if runs else {}
     del x
     separate = {name: alone(name, size, device) for name in chosen}
     taken = taken or {name: each[0] for name, each in separate.items()}
-    memory = {name: each[1] for name, each in separate.items()}
-    first = next(iter(taken.values()))
-    first_memory = next(iter(memory.values()))
-    print(f"\n{size[0]}x{size[1]}, {runs} runs, floor {floor:.3f} s\n")
-    print("| variant | s | times faster | Mpixel/s | share of floor | peak memory, MB | times less | error |")
-    print("|---|---|---|---|---|---|---|---|")
-    for name, t in taken.items():
-        times_less = f"{first_memory / memory[name]:.1f}" if memory[name] > 0 else ""
-        print(
-            f"| {name} | {t:.3f} | {first / t:.2f} | {pixels / t / 1e6:.3f} | {floor / t:.0%} "
-            f"| {memory[name] / 1e6:.0f} | {times_less} | {f'{error[name]:.1e}' if error else ''} |",
-            flush=True,
+    rows = {
+        name: {"seconds": taken[name], "bytes": separate[name][1], "error": error.get(name, float("nan"))}
+        for name in chosen
+    }
+    return {"size": f"{size[0]}x{size[1]}", "runs": runs, "floor_seconds": floor, "variants": rows}
+
+
+def table(measured: dict[str, Any]) -> str:
+    """One row a variant; ratios are to the first."""
+    rows, floor = measured["variants"], measured["floor_seconds"]
+    first = next(iter(rows.values()))
+    lines = [
+        f"\n{measured['size']}, {measured['runs']} runs, floor {floor:.3f} s\n",
+        "| variant | s | times faster | share of floor | peak memory, MB | times less | error |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, row in rows.items():
+        seconds, memory, error = row["seconds"], row["bytes"], row["error"]
+        times_less = f"{first['bytes'] / memory:.1f}" if memory > 0 else ""
+        lines.append(
+            f"| {name} | {seconds:.3f} | {first['seconds'] / seconds:.2f} | {floor / seconds:.0%} "
+            f"| {memory / 1e6:.0f} | {times_less} | {'' if math.isnan(error) else f'{error:.1e}'} |"
         )
+    return "\n".join(lines)
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -201,6 +207,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--variants", nargs="+", help="the rows to measure; the first is the baseline")
     parser.add_argument("--runs", type=int, default=5, help="0: only the run that measures memory, and no error")
     parser.add_argument("--threads", type=int, help="CPU threads; torch's own choice without it")
+    parser.add_argument("--json", type=Path, help="also write the figures there")
     parser.add_argument("--memory_of", help=argparse.SUPPRESS)
     return parser.parse_args(argv)
 
@@ -216,18 +223,26 @@ def main(argv: list[str] | None = None) -> int:
     sizes = [(int(h), int(w)) for h, w in (size.split("x") for size in args.sizes)]
     with torch.inference_mode():
         if args.memory_of:
-            x = torch.rand(1, 18, *sizes[0], device=device)
-            reconstruct(model, x[..., :16, :16])  # what every first call allocates
-            variant = variants(model, device)[args.memory_of]
-            taken: list[float] = []
-            memory = own_peak(partial(seconds_of, variant, taken), x)
-            print(json.dumps([taken[0], memory]))
+            print(json.dumps(memory_of(args.memory_of, sizes[0], model, device)))
             return 0
         name = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
         print(f"{name}, torch {torch.__version__}")
+        measured = []
         for size in sizes:
-            table(size, model, device, args.variants, args.runs)
+            measured.append(measure(size, model, device, args.variants, args.runs))
+            print(table(measured[-1]), flush=True)
+    if args.json:
+        args.json.write_text(json.dumps(measured, indent=1))
     return 0
+
+
+def memory_of(name: str, size: tuple[int, int], model: AFUNet, device: torch.device) -> tuple[float, float]:
+    """What ``alone`` asks a process of its own for."""
+    x = torch.rand(1, 18, *size, device=device)
+    reconstruct(model, x[..., :16, :16])  # what every first call allocates
+    taken: list[float] = []
+    memory = own_peak(partial(seconds_of, variants(model, device)[name], taken), x)
+    return taken[0], memory
 
 
 if __name__ == "__main__":

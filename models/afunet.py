@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models import kernels
+from models import bands, kernels
+from models.bands import in_bands, in_bands_with_halo
 from models.cpu import Linear
 from models.layers import (
     MLP,
@@ -96,10 +97,12 @@ class AFUNet(nn.Module):
         hdr = self.output(self.skipped(frame2, f_x))
         return hdr.permute(0, 3, 1, 2)[..., :H, :W]
 
+    @in_bands_with_halo
     def skipped(self, frame2: Tensor, f_x: Tensor, halo: bool = False) -> Tensor:
         """The last stage's features with the reference's own, (B, H, W, 24). With ``halo`` frame2 brings its halo."""
         return f_x + self.skip(frame2, halo)
 
+    @in_bands_with_halo
     def output(self, features: Tensor, halo: bool = False) -> Tensor:
         """Features -> linear HDR in (0, 1), (B, H, W, 3). With ``halo`` they bring their halo."""
         with torch.autocast(features.device.type, enabled=False):  # a logit in bfloat16 would limit PSNR-mu to 62 dB
@@ -122,6 +125,7 @@ class SFEM(nn.Module):
         self.conv3 = Conv3x3(6, C)
         self.norm = nn.LayerNorm(3 * C)
 
+    @in_bands_with_halo
     def forward(self, x: Tensor, halo: bool = False) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(B, H, W, 18) -> the reference's features before the norm, and all three frames' after it.
 
@@ -168,6 +172,7 @@ class AFM(nn.Module):
         f_x = self.update(f_u, f_xp, f_v, f_r)
         return f_x, f_a1, f_a3
 
+    @in_bands
     def update(self, f_u: Tensor, f_xp: Tensor, f_v: Tensor, f_r: Tensor) -> Tensor:
         """x^t = MLP([u, x', v]) + r."""
         return self.mlp(torch.cat([f_u, f_xp, f_v], dim=-1)) + f_r
@@ -215,6 +220,7 @@ class SAM(nn.Module):
     def forward(self, f_x: Tensor, f_a: Tensor) -> Tensor:
         return self.finish(*self.attend(f_x, f_a))
 
+    @in_bands
     def attend(self, f_x: Tensor, f_a: Tensor) -> tuple[Tensor, Tensor]:
         """The degraded features with what the side frame found in them, h, and without, d."""
         B, H, W, _ = f_x.shape
@@ -223,6 +229,7 @@ class SAM(nn.Module):
         found = self.attn(to_tokens(f_a, windows), to_tokens(d + f_a, windows), windows)
         return d + self.drop_path(to_map(found, windows, d.shape)), d
 
+    @in_bands_with_halo
     def finish(self, h: Tensor, d: Tensor, halo: bool = False) -> Tensor:
         """h + conv(h) + d. With ``halo`` h brings the rows above and below along, d does not."""
         return without_halo(h, halo) + self.conv(h, halo) + d
@@ -243,6 +250,7 @@ class SFM(nn.Module):
         u, r, v = self.finish(z, frames).split(C, dim=-1)
         return u, r, v
 
+    @in_bands_with_halo
     def finish(self, z: Tensor, frames: Tensor, halo: bool = False) -> Tensor:
         """u, r and v side by side: conv(z) + frames. With ``halo`` z brings the rows above and below along."""
         return self.conv(z, halo) + frames
@@ -265,7 +273,11 @@ class SwinBlock(nn.Module):
 
     @recomputable
     def forward(self, x: Tensor) -> Tensor:
-        return kernels.swin_block(self, x) if kernels.may_fuse(self, x) else self.plain(x)
+        if kernels.may_fuse(self, x):
+            return kernels.swin_block(self, x)
+        if bands.pay(x):
+            return bands.gather(x, lambda b, rows: self.plain(x[b : b + 1, rows], shift_rows=False), self.shifted)
+        return self.plain(x)
 
     def plain(self, x: Tensor, shift_rows: bool = True) -> Tensor:
         """The block in plain torch. Without ``shift_rows`` a shifted block shifts columns alone, as strips need it."""
@@ -301,6 +313,7 @@ class CFM(nn.Module):
         """Attention's output and its residual: h = mix (x + w) + x."""
         return torch.einsum("bhwc,bdc->bhwd", f_x + f_w, mix.to(f_x.dtype)) + f_x
 
+    @in_bands_with_halo
     def finish(self, h: Tensor, f_x: Tensor, halo: bool = False) -> Tensor:
         """h + conv(h) + x. With ``halo`` h brings the rows above and below along, x does not."""
         return without_halo(h, halo) + self.conv(h, halo) + f_x
@@ -342,6 +355,7 @@ class DCM(nn.Module):
         self.beta1 = nn.Parameter(torch.tensor(0.5))
         self.beta3 = nn.Parameter(torch.tensor(0.5))
 
+    @in_bands
     def forward(self, y2: Tensor, u: Tensor, v: Tensor) -> Tensor:
         return self.b_inv(self.d2_t(y2) + self.beta1 * u + self.beta3 * v)
 

@@ -12,7 +12,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from models.cpu import Linear
+from models.cpu import Linear, convolve
 from models.windows import WINDOW, Group, Layout, relative_position
 
 
@@ -37,7 +37,7 @@ class Conv3x3(nn.Conv2d):
     def forward(self, x: Tensor, halo: bool = False) -> Tensor:
         """(B, H, W, C) -> (B, H, W, out). With ``halo`` x brings the rows above and below along: (B, H+2, W, C)."""
         x = F.pad(x.permute(0, 3, 1, 2), (1, 1, 0, 0) if halo else (1, 1, 1, 1), mode="reflect")
-        return super().forward(x).permute(0, 2, 3, 1)
+        return convolve(x, self.weight, self.bias, self.groups).permute(0, 2, 3, 1)
 
 
 def without_halo(x: Tensor, halo: bool) -> Tensor:
@@ -115,24 +115,23 @@ def split(tokens: Tensor, groups: tuple[Group, ...]) -> tuple[Tensor, ...]:
     return (tokens,) if len(groups) == 1 else tokens.split([group.tokens for group in groups])
 
 
-def biased_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, scale: float | None = None) -> Tensor:
-    """softmax(scale q k^T + bias) v for (n, heads, N, d), by torch's fused kernels where they serve.
+def biased_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    """softmax(q k^T / sqrt(d) + bias) v for (n, heads, N, d), by torch's fused kernels where they serve.
 
     On a CPU they have no gradient for the bias, and what torch falls back to is slower than writing it out. On a GPU
-    they want d to be a multiple of 8. The scale is d^-0.5 where none is given.
+    they want d to be a multiple of 8.
     """
-    scale = q.shape[-1] ** -0.5 if scale is None else scale
     if q.device.type != "cpu":
-        return padded_attention(q, k, v, bias, scale)
+        return padded_attention(q, k, v, bias)
     if not bias.requires_grad:
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale)
-    logits = (q * scale) @ k.transpose(-2, -1)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+    logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
     return torch.softmax(logits.add_(bias), dim=-1) @ v
 
 
-def padded_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, scale: float) -> Tensor:
+def padded_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
     """Attention with zeros added to the channels of a head up to a multiple of 8; they add nothing to any sum."""
-    channels = q.shape[-1]
+    channels, scale = q.shape[-1], q.shape[-1] ** -0.5
     q, k, v = (F.pad(t, (0, -channels % 8)) for t in (q, k, v))
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale)[..., :channels]
 

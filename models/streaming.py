@@ -11,7 +11,6 @@ to run there.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -20,16 +19,14 @@ from torch import Tensor
 
 from models import kernels
 from models.afunet import AFM, CFM, FAM, SAM, SFM_BLOCKS, AFUNet, C, SwinBlock
-from models.folded import FoldedBlock
-from models.windows import SHIFT, WINDOW, layout
+from models.bands import PIXELS, cut
+from models.windows import WINDOW
 
 Rows = Callable[[int, int], Tensor]
 Sums = tuple[Tensor, Tensor, Tensor]
 
 # Where maps of 72 channels keep what belongs to the three frames: a1, x, a3, and u, r, v
 UNDER, REFERENCE, OVER = slice(0, C), slice(C, 2 * C), slice(2 * C, 3 * C)
-CPU_TOKENS = 4096  # pixels whose attention fits a core's cache
-CPU_PIXELS = 1 << 14  # pixels of a strip on a CPU
 CUDA_BYTES = 4096  # memory a pixel of a strip takes while it is worked on
 
 
@@ -176,24 +173,9 @@ class _Image:
             kernels.swin_block(block, self.z[None], out=self.z[None])
             self.progress.add(self.H, total)
             return
-        folded = FoldedBlock(block)
-        for where in self.strips(SHIFT if block.shifted else 0):
-            if torch.is_autocast_enabled(self.device.type):
-                self.z[where] = block.plain(self.read(self.z, where), shift_rows=False)[0]
-            else:
-                self.attend_in_pieces(folded, where)
+        for where in self.strips(block.shifted):
+            self.z[where] = block.plain(self.read(self.z, where), shift_rows=False)[0]
             self.progress.add(where.stop - where.start, total)
-
-    def attend_in_pieces(self, block: FoldedBlock, where: slice) -> None:
-        """A strip's share of a block, a few windows at a time."""
-        step = CPU_TOKENS if self.device.type == "cpu" else self.strip * self.W
-        pixels = self.z[where].flatten(0, 1)
-        windows = layout(1, where.stop - where.start, self.W, self.device, False, block.shifted)
-        parts = windows.order.split([group.tokens for group in windows.groups])
-        for part, (_, height, width) in zip(parts, windows.groups, strict=True):
-            for order in part.split(step):
-                tokens = pixels.index_select(0, order).to(self.dtype)
-                pixels.index_copy_(0, order, block(tokens, height, width).to(pixels.dtype))
 
     def convolve(self, stage: AFM) -> list[Tensor]:
         """SFM's end; z becomes u, r, v. Returns the matrices of the channel attentions, if there are any."""
@@ -235,11 +217,9 @@ class _Image:
         """Rows of a map, as a batch of one, in the dtype of the computation."""
         return image[where][None].to(self.dtype)
 
-    def strips(self, shift: int = 0) -> Iterator[slice]:
-        """The image's rows, strip by strip; with a shift the first and the last strip are half windows."""
-        edges = [*range(shift, self.H - shift, self.strip), self.H - shift]
-        edges = [0, *edges, self.H] if shift else edges
-        return (slice(a, b) for a, b in pairwise(edges) if a < b)
+    def strips(self, shifted: bool = False) -> Iterator[slice]:
+        """The image's rows, strip by strip."""
+        return cut(self.H, self.strip, shifted)
 
     def _map(self, channels: int, storage: torch.dtype) -> Tensor:
         return torch.empty(self.H, self.W, channels, device=self.device, dtype=storage)
@@ -247,7 +227,7 @@ class _Image:
     def _strip_rows(self, asked: int | None) -> int:
         if asked is None and self.device.type == "cuda":
             asked = free_gpu_bytes(self.device) // (2 * CUDA_BYTES * self.W)
-        rows = CPU_PIXELS // self.W if asked is None else asked
+        rows = PIXELS // self.W if asked is None else asked
         return max(WINDOW, rows // WINDOW * WINDOW)
 
 
