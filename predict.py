@@ -15,10 +15,11 @@ from dataclasses import fields
 from typing import get_args
 
 from utils.choices import Gamut, Mode, Operator, Way
-from utils.cli import checked, existing_file, pick_device, run
+from utils.cli import checked, existing_file, pick_device, positive, run
 from utils.files import InputError, existing_paths, user_path, writable_folder
 from utils.photographs.settings import FORMATS, PREVIEWS, Settings
 from utils.shipped import SHIPPED, SHIPPED_FACTS
+from utils.threads import set_threads
 
 NO_WEIGHTS = (
     "give the authors' checkpoint (Kalantari.pth, linked from https://github.com/eezkni/AFUNet) or your own from "
@@ -42,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.pretrained_model == SHIPPED:
         lines.append(f"using the shipped weights, which were trained on made scenes only ({SHIPPED_FACTS})")
     device = own_gpu(pick_device(args.device))
+    set_threads(args.threads, device)
     with processes(device) as (rank, _):
         say(*(lines if rank == 0 else ()))
         model = load_model(args.pretrained_model, device)
@@ -81,6 +83,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--compare", action="store_true", help="also write the picture that explains the result")
     add("--inference", choices=get_args(Way), default=DEFAULTS.inference, help="strips: bounded memory, same numbers")
     add("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    add("--threads", type=positive, help="threads on a CPU (default: as many as the cores given, if that is fastest)")
     add("--kernels", action=argparse.BooleanOptionalAction, default=True, help="fused kernels on GPUs that take them")
     args = parser.parse_args(argv)
     if args.half and args.format == "hdr":

@@ -26,6 +26,7 @@ from utils.evaluation.options import add_metric_options, choose_scoring
 from utils.evaluation.predictions import Predictions, find_predictions, named_folder
 from utils.files import InputError, writable_folder
 from utils.shipped import SHIPPED
+from utils.threads import set_threads
 
 if TYPE_CHECKING:
     import torch
@@ -64,6 +65,7 @@ def evaluate(
     from utils.evaluation.tables import Results, summary, write_tables
 
     device, scoring = own_gpu(pick_device(args.device)), choose_scoring(args, maps=args.vdp_map)
+    set_threads(args.threads, device)
     with processes(device) as (rank, world):
         methods = choose_methods(args, predictions, device)
         default = Path("results") / (f"{dataset}_compared" if predictions else dataset)
@@ -134,6 +136,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("--patch_size", type=positive, default=128, help="images are padded to a multiple of it; 1 for no padding")
     add("--inference", choices=get_args(Way), default="auto", help="strips: bounded memory")
     add("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    add("--threads", type=positive, help="threads on a CPU (default: as many as the cores given, if that is fastest)")
     add("--kernels", action=argparse.BooleanOptionalAction, default=True, help="fused kernels on GPUs that take them")
     add("--limit", type=positive, help="only the first N scenes")
     add("--check", action="store_true", help="read every scene, list all that is wrong, and stop")

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from datasets.options import add_dataset_options, choose_dataset
 from datasets.scenes import Scene, find_scenes, split_validation
 from utils.cli import checked, existing_file, fraction, pick_device, positive, positive_number, run, whole
+from utils.threads import set_threads
 
 if TYPE_CHECKING:
     import torch
@@ -46,6 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     from utils.training.session import set_device_defaults, train
 
     device = own_gpu(pick_device(args.device))
+    set_threads(args.threads, device)
     set_device_defaults(device, args)
     with processes(device) as (rank, world):
         data = training_data(args, scenes, held_out, device, rank, world)
@@ -177,6 +179,7 @@ def add_run_flags(group: argparse._ArgumentGroup) -> None:
     add("--resume", metavar="auto|FILE", help="go on from the newest checkpoint of --logdir, or from FILE")
     add("--stop_after", type=positive, help="leave off after this epoch, to be resumed")
     add("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    add("--threads", type=positive, help="threads on a CPU (default: as many as the cores given, if that is fastest)")
     add("--compile", action="store_true", help="torch.compile")
     add("--val_interval", type=positive, default=5, help="epochs between validations")
     add("--save_interval", type=positive, default=10, help="epochs between checkpoints that are kept")
