@@ -68,12 +68,14 @@ def reconstruct(
     B, (H, W) = (1, size) if callable(x) and size else (x.shape[0], x.shape[-2:])  # type: ignore[union-attr]
     if min(H, W) < WINDOW:
         raise ValueError(f"{H}x{W} pixels are fewer than a window of {WINDOW}x{WINDOW}")
-    if out is None:
-        out = torch.empty(B, 3, H, W, device=weight.device, dtype=weight.dtype)
     for b in range(B):
         rows = _padded_rows(x if callable(x) else _rows_of(x, b), H, W, weight)
         # No name for the image, so that its maps are gone before the next one's are made
-        _write_all(out, b, _Image(model, rows, H, W, strip_rows, storage, _Progress(progress, b, B)))
+        for where, strip in _Image(model, rows, H, W, strip_rows, storage, _Progress(progress, b, B)).run():
+            if out is None:  # only now, when the largest maps are gone
+                out = torch.empty(B, 3, H, W, device=weight.device, dtype=weight.dtype)
+            _write(out, b, where, strip)
+    assert out is not None
     return out
 
 
@@ -131,6 +133,7 @@ class _Image:
             else:
                 self.align(stage)
                 self.fuse(stage)
+        del self.z
         yield from self.finish()
 
     def extract(self) -> None:
@@ -247,19 +250,16 @@ def with_halo(strips: Iterable[Tensor]) -> Iterator[tuple[slice, Tensor]]:
     yield slice(start, start + 1), torch.cat([held[:, -2:], held[:, -2:-1]], dim=1)
 
 
-def _write_all(out: Tensor | np.ndarray, b: int, image: _Image) -> None:
-    H, W = out.shape[-2:]
-    for where, strip in image.run():
-        last = min(where.stop, H)
-        if where.start < last:
-            _write(out, b, slice(where.start, last), strip.permute(0, 3, 1, 2)[0, :, : last - where.start, :W])
-
-
 def _write(out: Tensor | np.ndarray, b: int, where: slice, strip: Tensor) -> None:
-    if isinstance(out, Tensor):
-        out[b, :, where] = strip
-    else:
-        out[b, :, where] = strip.cpu().numpy()
+    """Rows (1, rows, W, 3) of the result, without what was padded to whole windows."""
+    H, W = out.shape[-2:]
+    rows = slice(where.start, min(where.stop, H))
+    if rows.start < rows.stop:
+        strip = strip.permute(0, 3, 1, 2)[0, :, : rows.stop - rows.start, :W]
+        if isinstance(out, Tensor):
+            out[b, :, rows] = strip
+        else:
+            out[b, :, rows] = strip.cpu().numpy()
 
 
 def _rows_of(x: Tensor | np.ndarray, b: int) -> Rows:
