@@ -45,6 +45,8 @@ def main(argv: list[str] | None = None) -> int:
     scenes = find_scenes(layout, root, "test")
     if args.pretrained_model:
         existing_file(args.pretrained_model, "--pretrained_model", "give a checkpoint, official or ours")
+    if args.scale_to_label and not args.predictions:
+        raise InputError("--scale_to_label: it is for images of other methods; name them with --predictions")
     predictions = find_predictions(args.predictions, [scene.name for scene in scenes])
     facts = {"dataset": {"name": dataset, "dir": str(root), "split": "test", "layout": dataclasses.asdict(layout)}}
     return evaluate(args, dataset, scenes[: args.limit], predictions, facts)

@@ -6,7 +6,7 @@ import csv
 import hashlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ import torch
 from models import AFUNet, AFUNetConfig
 from tests.test_test_script import GOLDEN, script
 from utils.checkpoint import model_content, save_checkpoint
-from utils.evaluation import pictures, records
+from utils.evaluation import console, pictures, records
 from utils.evaluation.scoring import Scoring
 from utils.files import InputError
 from utils.images import read_hdr, read_linear, write_exr, write_hdr
@@ -249,10 +249,30 @@ def test_mistakes_in_the_options_are_one_line(tmp_path: Path) -> None:
     for option, message in {
         "M=absent": "--predictions M: no folder absent",
         f"M={tmp_path}": r"--predictions M: no \.hdr, \.exr, \.npy, \.tif, \.tiff in",
+        "M=~nobody_of_that_name/out": "--predictions M: nobody's home is ~nobody_of_that_name/out",
     }.items():
         with pytest.raises(InputError, match=message) as caught:
             run("--predictions", option)
         assert "\n" not in str(caught.value)
+    with pytest.raises(InputError, match="--scale_to_label: it is for images of other methods"):
+        run("--scale_to_label")
+    with pytest.raises(InputError, match="--vdp_map: there is no map without HDR-VDP-2"):
+        run("--vdp_map", "--vdp", "none")
+
+
+def test_a_progress_bar_counts_the_scenes(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, int]] = []
+    real = console.tqdm
+
+    class Recorder(real):  # type: ignore[misc, valid-type]
+        def __iter__(self) -> Iterator[object]:
+            for item in super().__iter__():
+                yield item
+                seen.append((len(seen) + 1, self.total))
+
+    monkeypatch.setattr(console, "tqdm", Recorder)
+    mistaken(own, tmp_path, code=1)  # both formats of each scene
+    assert seen == [(1, 2), (2, 2)]
 
 
 def test_limit_leaves_the_matching_as_it_is(own: Path, tmp_path: Path) -> None:

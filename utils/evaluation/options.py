@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from utils.cli import positive_number
 from utils.evaluation.pu21 import DEFAULT_PEAK, PU21
+from utils.files import InputError
 from utils.hdrvdp2 import PROTOCOLS, Protocol
 from utils.hdrvdp2.settings import RGB_ENCODINGS
 
@@ -38,8 +39,11 @@ def choose_vdp(args: argparse.Namespace) -> Protocol | None:
 
 
 def choose_scoring(args: argparse.Namespace, *, maps: bool = False) -> Scoring:
-    """The metrics that the options name."""
+    """The metrics that the options name. Raises InputError for ``maps`` without the metric that makes them."""
     from utils.evaluation.scoring import Scoring
 
+    vdp = choose_vdp(args)
+    if maps and vdp is None:
+        raise InputError("--vdp_map: there is no map without HDR-VDP-2; choose --vdp and --metrics paper")
     pu = PU21(args.pu_peak) if "pu21" in args.metrics else None
-    return Scoring("paper" in args.metrics, choose_vdp(args), pu, maps)
+    return Scoring("paper" in args.metrics, vdp, pu, maps)

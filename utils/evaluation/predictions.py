@@ -169,7 +169,10 @@ def misshapen(size: tuple[int, int], wanted: tuple[int, int]) -> str:
 
 def _images(asked: Asked) -> tuple[Path, list[Path]]:
     """(the folder they are below, the images of a folder and all below it, or of a pattern, in natural order)."""
-    place = Path(asked.place).expanduser()
+    try:
+        place = Path(asked.place).expanduser()
+    except RuntimeError:
+        raise InputError(f"--predictions {asked.name}: nobody's home is {asked.place}; write the path out") from None
     wild = next((i for i, part in enumerate(place.parts) if WILDCARDS & set(part)), None)
     if wild is None and not place.is_dir():
         raise InputError(f"--predictions {asked.name}: no folder {place}; give the folder of the method's HDR images")
