@@ -187,7 +187,7 @@ def test_bad_options_are_one_clear_line(checkpoint: Path, tmp_path: Path) -> Non
     data = ("--dataset", "hu", "--dataset_dir", SCENES)
     (tmp_path / "file").write_text("")
     cases = {
-        (*data, "--pretrained_model", tmp_path / "absent.pth"): "absent.pth: no such file.*give a checkpoint",
+        (*data, "--pretrained_model", tmp_path / "absent.pth"): "absent.pth: .*[Nn]o such file.*give a checkpoint",
         (*data, "--pretrained_model", tmp_path / "file"): "file: damaged, or not a checkpoint",
         (
             *data,
