@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import get_args
 
+import utils.interrupts  # noqa: F401  (first, so that Ctrl-C is one line)
 from utils.choices import Gamut, Mode, Operator, Way
 from utils.cli import checked, existing_file, pick_device, positive, run
 from utils.files import InputError, existing_paths, user_path, writable_folder

@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from tqdm import tqdm
 
+import utils.interrupts  # noqa: F401  (first, so that Ctrl-C is one line)
 from datasets.options import add_dataset_options, choose_dataset
 from datasets.scenes import Layout, Scene, check_scenes, find_scenes
 from utils.choices import Way
-from utils.cli import existing_file, pick_device, positive, run
+from utils.cli import INTERRUPTED, existing_file, pick_device, positive, run
 from utils.evaluation.options import add_metric_options, choose_scoring
 from utils.evaluation.predictions import Predictions, find_predictions, named_folder
 from utils.files import InputError, writable_folder
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     import torch
 
     from models import AFUNet
+    from utils.evaluation.evaluator import Evaluation, Outcome
     from utils.evaluation.methods import Method
 
 UNTRAINED = "UNTRAINED weights"
@@ -60,29 +62,46 @@ def evaluate(
     facts: dict[str, Any],
 ) -> int:
     """Run the scenes, shared out between the processes, and write what they gave; 1 where one failed."""
-    from utils.distributed import gather, own_gpu, processes
+    from utils.distributed import gather_what_is_left, own_gpu, processes
     from utils.evaluation import records
-    from utils.evaluation.console import run_scenes
+    from utils.evaluation.console import Interrupts, run_scenes
     from utils.evaluation.evaluator import Evaluation
-    from utils.evaluation.tables import Results, summary, write_tables
 
     device, scoring = own_gpu(pick_device(args.device)), choose_scoring(args, maps=args.vdp_map)
     set_threads(args.threads, device)
-    with processes(device) as (rank, world):
+    with Interrupts() as interrupts, processes(device) as (rank, world):
         methods = choose_methods(args, predictions, device)
         default = Path("results") / (f"{dataset}_compared" if predictions else dataset)
         save_dir = writable_folder(args.save_dir or default, "--save_dir")
         save = records.Saver(save_dir, args.format, scoring) if args.save_results else records.save_nothing
         evaluation = Evaluation(methods, device, scoring, save)
-        outcomes = gather(run_scenes(evaluation, scenes[rank::world], quiet=rank > 0))
-    if rank > 0:
-        return 0
-    facts |= records.how_it_was_made(evaluation, outcomes)
+        outcomes = gather_what_is_left(run_scenes(evaluation, scenes[rank::world], rank > 0, interrupts))
+        return write_down(evaluation, dataset, scenes, outcomes, facts, save_dir) if rank == 0 else 0
+
+
+def write_down(
+    evaluation: Evaluation,
+    dataset: str,
+    scenes: Sequence[Scene],
+    outcomes: Sequence[Outcome],
+    facts: dict[str, Any],
+    save_dir: Path,
+) -> int:
+    """The tables of what was done, marked where it is not all; 1 where a scene failed, 130 after a stop."""
+    from utils.evaluation import records
+    from utils.evaluation.tables import Results, summary, write_tables
+
+    undone = records.left_undone(scenes, outcomes)
+    done = [scene for scene in scenes if scene.name not in undone]
+    facts |= records.how_it_was_made(evaluation, outcomes) | ({"not_done": undone} if undone else {})
     rows = records.table_rows(evaluation, scenes, outcomes)
-    results = Results(dataset, rows, facts, records.notes(evaluation, scenes, outcomes))
+    notes = records.notes(evaluation, done, outcomes)
+    if undone:
+        notes.insert(0, f"INCOMPLETE: the run ended early; {len(undone)} of {len(scenes)} scenes were not done.")
+    results = Results(dataset, rows, facts, notes)
     write_tables(save_dir, results)
     print(f"\n{summary(results)}\n\nWritten to {save_dir}: metrics.json, metrics.csv, metrics.md")
-    return 1 if results.failures else 0
+    return INTERRUPTED if undone else 1 if results.failures else 0
 
 
 def choose_methods(args: argparse.Namespace, predictions: Sequence[Predictions], device: torch.device) -> list[Method]:

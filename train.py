@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import utils.interrupts  # noqa: F401  (first, so that Ctrl-C is one line)
 from datasets.options import add_dataset_options, choose_dataset
 from datasets.scenes import Scene, find_scenes, split_validation
 from utils.cli import checked, existing_file, fraction, pick_device, positive, positive_number, run, whole

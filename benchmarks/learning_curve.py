@@ -11,13 +11,15 @@ import argparse
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+import utils.interrupts  # noqa: F401  (first, so that Ctrl-C is one line)
 from utils.cli import run
-from utils.files import InputError, atomic_path
+from utils.files import InputError, atomic_path, read_text, reason
 
 SCORE = "PSNR-mu"
 Points = list[tuple[float, float]]
@@ -55,12 +57,28 @@ def read_curves(folders: list[Path]) -> Curves:
 
 
 def read_log(path: Path) -> list[dict]:
-    try:
-        return [json.loads(line) for line in path.read_text().splitlines()]
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); give the --logdir of a training") from None
-    except ValueError as error:
-        raise InputError(f"{path}: not the log of a training ({error})") from None
+    """The records of a log; a last line that a kill has cut short is left out. Raises InputError."""
+    lines = read_text(path, "give the --logdir of a training", "the log of a training").splitlines(keepends=True)
+    records = []
+    for number, line in enumerate(lines, 1):
+        try:
+            records.append(checked_record(json.loads(line)))
+        except (ValueError, RecursionError) as error:
+            if number == len(lines) and not line.endswith("\n"):
+                continue
+            raise InputError(f"{path}: not the log of a training (line {number}: {reason(error)[:100]})") from None
+    return records
+
+
+def checked_record(record: Any) -> dict:
+    """A line of a log, where it is one. Raises ValueError."""
+    if not isinstance(record, dict) or not isinstance(record.get("kind"), str):
+        raise ValueError("no record of a kind")
+    if record["kind"] in ("train", "epoch"):
+        figures = [record.get(name) for name in ("step", "l1_mu")] + [record.get(SCORE, 0.0)]
+        if not all(isinstance(figure, int | float) for figure in figures):
+            raise ValueError("figures are missing, or no numbers")
+    return record
 
 
 def start_of(records: list[dict], folder: Path) -> tuple[int, int]:
@@ -68,8 +86,11 @@ def start_of(records: list[dict], folder: Path) -> tuple[int, int]:
     starts = [record for record in records if record["kind"] == "start"]
     if not starts:
         raise InputError(f"{folder}/log.jsonl: does not say how the run was started")
-    recipe = starts[-1]["recipe"]
-    return recipe["batch_size"] * recipe["processes"] * recipe["accumulate"], starts[0].get("step", 0)
+    try:
+        recipe = starts[-1]["recipe"]
+        return int(recipe["batch_size"] * recipe["processes"] * recipe["accumulate"]), int(starts[0].get("step", 0))
+    except (KeyError, TypeError, ValueError, OverflowError):
+        raise InputError(f"{folder}/log.jsonl: does not say with which batches the run was made") from None
 
 
 def draw(curves: Curves, baselines: dict[str, float]) -> Figure:

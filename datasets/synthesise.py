@@ -22,13 +22,14 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+import utils.interrupts  # noqa: F401  (first, so that Ctrl-C is one line)
 from datasets.scenes import LAYOUTS
 from datasets.statistics import measure_folder, table
 from datasets.synthesis import MadeScene, Photograph, find_photographs, make_scene
 from datasets.synthesis.photographs import read_photograph
 from datasets.synthesis.variety import ALL, PARTS, variety
-from utils.cli import non_negative, positive, positive_number, run
-from utils.files import InputError, writable_folder
+from utils.cli import non_negative, number_up_to, run, whole
+from utils.files import ELSEWHERE, InputError, entries, is_folder, reason, shortened_stem, writable_folder
 from utils.images import write_hdr, write_ldr
 
 SMALLEST, LARGEST = 32, 8192  # pixels along a side
@@ -64,8 +65,10 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m datasets.synthesise", description=__doc__.split("\n\n")[0])
     parser.add_argument("--hdri", type=Path, nargs="+", metavar="DIR", help="folders of .hdr and .exr photographs")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where the scene folders go")
-    parser.add_argument("--scenes", type=positive, default=100, metavar="N", help="how many scenes, numbered from 0")
-    parser.add_argument("--numbers", type=non_negative, nargs="+", metavar="I", help="make these instead of 0..N-1")
+    parser.add_argument(
+        "--scenes", type=whole(1, MOST_SCENES), default=100, metavar="N", help="how many scenes, numbered from 0"
+    )
+    parser.add_argument("--numbers", type=whole(0, 10**9), nargs="+", metavar="I", help="make these instead of 0..N-1")
     parser.add_argument("--size", type=parse_size, default=(256, 384), metavar="HxW", help="default 256x384")
     parser.add_argument("--seed", type=non_negative, default=443)
     parser.add_argument(
@@ -73,10 +76,10 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--exclude", nargs="+", default=[], metavar="NAME", help="hold these out (patterns too)")
     parser.add_argument(
-        "--motion", type=positive_number, metavar="PIXELS", help="fastest object; default 60, at most width/10"
+        "--motion", type=number_up_to(LARGEST), metavar="PIXELS", help="fastest object; default 60, at most width/10"
     )
     parser.add_argument(
-        "--iso", type=positive_number, help="sensitivity of every scene; default: drawn from 100 to 1600"
+        "--iso", type=number_up_to(1e7), help="sensitivity of every scene; default: drawn from 100 to 1600"
     )
     parser.add_argument(
         "--vary",
@@ -86,7 +89,9 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="PART",
         help=f"all, or any of {', '.join(PARTS)}",
     )
-    parser.add_argument("--workers", type=positive, default=os.cpu_count() or 1, help="processes; default: one a core")
+    parser.add_argument(
+        "--workers", type=whole(1, 1024), default=os.cpu_count() or 1, help="processes; default: one a core"
+    )
     parser.add_argument("--stats", type=Path, nargs="+", metavar="DIR", help="describe these folders of scenes instead")
     parser.add_argument("--layout", choices=[*LAYOUTS], default="kalantari", help="how --stats finds files in a scene")
     return parser
@@ -107,21 +112,33 @@ def parts(names: list[str]) -> tuple[str, ...]:
 
 def scene_name(photographs: list[Path], number: int) -> str:
     """Folder name of a scene: its photograph and number."""
-    return f"{photographs[number % len(photographs)].stem}_{number:04d}"
+    return f"{shortened_stem(photographs[number % len(photographs)].stem)}_{number:04d}"
 
 
 def write_scene(folder: Path, scene: MadeScene, facts: dict[str, object]) -> None:
-    """Write a scene folder in Kalantari's layout, beside its place first: it is there whole or not at all."""
+    """Write a scene folder in Kalantari's layout, beside its place first: it is there whole or not at all.
+
+    Raises InputError where the disk does not take it.
+    """
     partial_folder = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial_folder, ignore_errors=True)
-    partial_folder.mkdir(parents=True)
+    try:
+        partial_folder.mkdir(parents=True)
+        _write_files(partial_folder, scene, facts)
+        partial_folder.rename(folder)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({reason(error)}); {ELSEWHERE}") from None
+    finally:
+        shutil.rmtree(partial_folder, ignore_errors=True)
+
+
+def _write_files(partial_folder: Path, scene: MadeScene, facts: dict[str, object]) -> None:
     layout = LAYOUTS["kalantari"]
     for i, frame in enumerate(scene.frames, 1):
         write_ldr(partial_folder / f"input_{i}.tif", frame)
     write_hdr(partial_folder / layout.label_file_name, scene.label)
     (partial_folder / layout.exposure_file_name).write_text("".join(f"{ev:g}\n" for ev in scene.ev))
     (partial_folder / "scene.json").write_text(json.dumps(facts | scene.facts, indent=1) + "\n")
-    partial_folder.rename(folder)
 
 
 _paths: list[Path] = []  # of one worker process
@@ -176,14 +193,14 @@ def digest(photographs: list[Path]) -> str:
 
 def refuse_others(out: Path, folders: dict[int, Path]) -> None:
     """Raise InputError where one of the numbers is there under another photograph's name."""
-    for path in out.iterdir():
+    for path in entries(out):
         number = path.name.rpartition("_")[2]
-        if number.isdigit() and path.is_dir() and path != folders.get(int(number), path):
+        if number.isdecimal() and len(number) < 10 and is_folder(path) and path != folders.get(int(number), path):
             raise InputError(f"{path}: scene {int(number)} of other photographs is there already; give another --out")
 
 
 def _is_made(folder: Path, expected: dict[str, object]) -> bool:
-    if not folder.exists():
+    if not os.path.lexists(folder):
         return False
     try:
         facts = json.loads((folder / "scene.json").read_text())

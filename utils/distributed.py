@@ -13,6 +13,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from utils.files import InputError, reason
+
 Item = TypeVar("Item")
 
 TIMEOUT = timedelta(hours=2)  # one process may still be decoding a data set while the others wait
@@ -33,10 +35,17 @@ def processes(device: torch.device) -> Iterator[tuple[int, int]]:
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
     try:
         yield dist.get_rank(), dist.get_world_size()
-        dist.barrier()  # the first process keeps the group's store: nobody leaves before all are done
+        _wait_for_all()  # the first process keeps the group's store: nobody leaves before all are done
     finally:
         gc.collect()  # DistributedDataParallel refers to itself
         dist.destroy_process_group()
+
+
+def _wait_for_all() -> None:
+    try:
+        dist.barrier()
+    except RuntimeError as error:
+        raise InputError(f"a process of the group is gone ({reason(error)[:200]}); see what it said") from None
 
 
 def own_gpu(device: torch.device) -> torch.device:
@@ -89,3 +98,11 @@ def gather(items: list[Item]) -> list[Item]:
     shares: list[list[Item]] = [[]] * dist.get_world_size()
     dist.all_gather_object(shares, items)
     return [item for share in shares for item in share]
+
+
+def gather_what_is_left(items: list[Item]) -> list[Item]:
+    """As :func:`gather`; this process's own items where another one is gone."""
+    try:
+        return gather(items)
+    except RuntimeError:
+        return items

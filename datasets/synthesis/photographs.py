@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from utils.files import InputError
+from utils.files import InputError, entries, regular_file
 from utils.images import read_hdr
 
 SUFFIXES = (".hdr", ".exr")
@@ -55,7 +55,8 @@ def find_photographs(folders: list[Path], only: list[str], exclude: list[str]) -
 
     Raises InputError where nothing is left, or a name fits no photograph.
     """
-    paths = sorted((p for d in folders for p in d.glob("*") if p.suffix.lower() in SUFFIXES), key=lambda p: p.name)
+    found = (path for folder in folders for path in entries(folder) if path.suffix.lower() in SUFFIXES)
+    paths = sorted((regular_file(path, "remove it, or --exclude it") for path in found), key=lambda path: path.name)
     for name in [*only, *exclude]:
         if not any(fnmatch(path.stem, name) for path in paths):
             raise InputError(

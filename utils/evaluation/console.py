@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence
+from types import FrameType, TracebackType
 
 from tqdm import tqdm
 
@@ -13,15 +15,51 @@ from utils.evaluation.tables import format_row
 from utils.provenance import device_name
 
 
-def run_scenes(evaluation: Evaluation, scenes: Sequence[Scene], quiet: bool) -> list[Outcome]:
-    """Every scene's outcomes; nothing is shown where ``quiet``."""
-    if not quiet:
-        print("\n".join(greeting(evaluation, len(scenes))))
+class Interrupts:
+    """Within the block a signal to stop ends :func:`run_scenes` early, and nothing else: what was done is written."""
+
+    SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")  # by name: not all systems have all
+
+    def __init__(self) -> None:
+        self.armed = self.made = False
+
+    def __enter__(self) -> Interrupts:
+        numbers = [getattr(signal, name) for name in self.SIGNALS if hasattr(signal, name)]
+        heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+        self.before = {number: signal.signal(number, self._heard) for number in heard}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def _heard(self, number: int, frame: FrameType | None) -> None:
+        self.made = True
+        if self.armed:
+            self.armed = False
+            raise KeyboardInterrupt
+
+
+def run_scenes(
+    evaluation: Evaluation, scenes: Sequence[Scene], quiet: bool, interrupts: Interrupts | None = None
+) -> list[Outcome]:
+    """Every scene's outcomes, fewer after an interrupt; nothing is shown where ``quiet``."""
+    interrupts = interrupts or Interrupts()
     outcomes: list[Outcome] = []
-    for made in tqdm(evaluation.run(scenes), total=len(scenes), unit="scene", disable=quiet or None):
-        for line in lines(made):
-            tqdm.write(line)
-        outcomes += made
+    try:
+        interrupts.armed = not interrupts.made
+        if not quiet:
+            print("\n".join(greeting(evaluation, len(scenes))))
+        work = [] if interrupts.made else evaluation.run(scenes)
+        for made in tqdm(work, total=len(scenes), unit="scene", disable=quiet or None):
+            outcomes += made
+            for line in lines(made):
+                tqdm.write(line)
+    except (KeyboardInterrupt, BrokenPipeError):
+        interrupts.made = True
+    interrupts.armed = False
     return outcomes
 
 

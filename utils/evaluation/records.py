@@ -63,10 +63,16 @@ def table_rows(evaluation: Evaluation, scenes: Sequence[Scene], outcomes: Sequen
     found = {(outcome.method, outcome.scene): outcome for outcome in outcomes}
     rows = []
     for method in evaluation.methods:
-        ordered = [found[method.name, scene.name] for scene in scenes]
+        ordered = [found[method.name, scene.name] for scene in scenes if (method.name, scene.name) in found]
         metrics = {one.scene: one.metrics for one in ordered if not one.failure}
         rows.append(Row(method.name, metrics, {one.scene: one.failure for one in ordered if one.failure}))
     return rows
+
+
+def left_undone(scenes: Sequence[Scene], outcomes: Sequence[Outcome]) -> list[str]:
+    """The scenes that have no outcome: the run was stopped, or has lost a process."""
+    done = {outcome.scene for outcome in outcomes}
+    return [scene.name for scene in scenes if scene.name not in done]
 
 
 def how_it_was_made(evaluation: Evaluation, outcomes: Sequence[Outcome]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import utils.interrupts  # noqa: F401  (first, so that Ctrl-C is one line)
 from utils import cli
 from utils.files import InputError, atomic_path, writable_folder
 from utils.hdrvdp2.protocols import PROTOCOLS

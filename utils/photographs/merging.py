@@ -19,9 +19,10 @@ from tqdm import tqdm
 from models import AFUNet
 from utils.alignment import Motion
 from utils.distributed import rank_and_world
-from utils.files import InputError, atomic_path
+from utils.files import InputError, atomic_path, shortened_stem
 from utils.images import write_exr, write_hdr, write_png
 from utils.inference import estimate_seconds, reconstruct
+from utils.memory import give_back_freed_memory
 from utils.photographs.bracket import Bracket, load_bracket
 from utils.photographs.preview import comparison, tone_mapped
 from utils.photographs.search import Found
@@ -108,7 +109,7 @@ def process(job: Job, item: Found, taken: Counter[str] | None = None, *, brief: 
         reference=settings.reference,
         gamut=settings.gamut,
     )
-    name = unused(item.name or bracket.shots[1].path.stem, taken or Counter(), settings.save_dir, item)
+    name = unused(shortened_stem(item.name or bracket.shots[1].path.stem), taken or Counter(), settings.save_dir, item)
     if not brief:
         say(*report(bracket, name))
     announce(job.model, bracket)
@@ -119,6 +120,7 @@ def process(job: Job, item: Found, taken: Counter[str] | None = None, *, brief: 
         )
     seconds = time.perf_counter() - started
     written = write_results(job, item, bracket, name, hdr, seconds)
+    give_back_freed_memory()
     if not brief:
         say(f"  written to {settings.save_dir}: {', '.join(path.name for path in written)} ({seconds:.1f} s)")
     return Result(name, written, bracket.notes, seconds)

@@ -19,6 +19,7 @@ ZOOMS = 3
 ZOOM_SHARE = 9  # a zoom is this much smaller than the photograph's longer side
 COLOURS = ((230, 60, 50), (40, 120, 230), (30, 150, 70))  # of the zooms' frames
 CELL = 330  # pixels of width
+TALLEST = 3  # a cell is at most so many times as high as it is wide
 
 CURVES: dict[Operator, Callable[[], cv2.Tonemap]] = {
     "reinhard": lambda: cv2.createTonemapReinhard(GAMMA),
@@ -82,9 +83,9 @@ def _stretch(start: int, length: int, scale: float) -> slice:
 
 
 def _marked(image: np.ndarray, places: list[tuple[slice, slice]]) -> np.ndarray:
-    """The image at the width it is shown with, with a numbered frame around each place."""
-    scale = CELL / image.shape[1]
-    small = _at_cell_width(image)
+    """The image in its cell, with a numbered frame around each place."""
+    scale = _cell_scale(image)
+    small = _in_cell(image)
     for number, ((rows, columns), colour) in enumerate(zip(places, COLOURS, strict=False), 1):
         corner = (round(columns.start * scale), round(rows.start * scale))
         opposite = (round(columns.stop * scale), round(rows.stop * scale))
@@ -95,15 +96,22 @@ def _marked(image: np.ndarray, places: list[tuple[slice, slice]]) -> np.ndarray:
 
 
 def _framed(image: np.ndarray, number: int) -> np.ndarray:
-    """A zoom at the width it is shown with, in the colour of its place."""
-    zoom = _at_cell_width(image)
+    """A zoom in its cell, in the colour of its place."""
+    zoom = _in_cell(image)
     cv2.rectangle(zoom, (0, 0), (zoom.shape[1] - 1, zoom.shape[0] - 1), COLOURS[number - 1], 3)
     return zoom
 
 
-def _at_cell_width(image: np.ndarray) -> np.ndarray:
-    size = (CELL, max(round(image.shape[0] * CELL / image.shape[1]), 1))
-    return cv2.resize(to_8_bit(image), size, interpolation=cv2.INTER_AREA if image.shape[1] > CELL else cv2.INTER_CUBIC)
+def _cell_scale(image: np.ndarray) -> float:
+    return min(CELL / image.shape[1], TALLEST * CELL / image.shape[0])
+
+
+def _in_cell(image: np.ndarray) -> np.ndarray:
+    """The image (H, W, 3) as wide as a cell, uint8; one that would be too tall is narrower, with white beside it."""
+    scale = _cell_scale(image)
+    width, height = (max(round(side * scale), 1) for side in (image.shape[1], image.shape[0]))
+    small = cv2.resize(to_8_bit(image), (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    return cv2.copyMakeBorder(small, 0, 0, 0, CELL - width, cv2.BORDER_CONSTANT, value=(255, 255, 255))
 
 
 def _frame_title(bracket: Bracket, i: int) -> str:
