@@ -5,6 +5,7 @@ tifffile comes with scikit-image. It is imported when the first TIFF file is met
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,7 @@ def layout(path: str | Path) -> Layout | None:
         return None
     import tifffile
 
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what it says of a damaged file is said in one line here
     try:
         with tifffile.TiffFile(path) as tiff:
             page = tiff.pages.first
