@@ -7,19 +7,21 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 
-from utils.files import EXPOSURE_FILE, InputError, read_exposures
+from utils.files import EXPOSURE_FILE, InputError, entries, is_folder, read_exposures
 from utils.images import read_hdr, read_ldr
 
 Split = Literal["train", "test"]
 Value = TypeVar("Value")
 
 FRAMES = 3
+STEPS = (0.3, 7.0)  # EV between neighbouring frames, at least and at most, that cameras take
+DARKER = 0.9  # of the mean before; clipping and motion make smaller differences
 TIFF = (".tif", ".tiff")
 SAMPLES = Path(__file__).parent / "samples"
 
@@ -115,8 +117,9 @@ class Scene:
             raise InputError(f"scene {self.name}: {error}") from None
 
     def problems(self) -> list[str]:
-        """Everything that is wrong with the scene, one line each; reads all of its files."""
-        return [f"scene {self.name}: {problem}" for problem in self._load()[-1]]
+        """Everything that is wrong with the scene or looks wrong, one line each; reads all of its files."""
+        frames, ev, _, problems = self._load()
+        return [f"scene {self.name}: {problem}" for problem in [*problems, *_suspicions(self, frames, ev)]]
 
     def _load(self) -> tuple[list[np.ndarray], np.ndarray, np.ndarray, list[str]]:
         problems = list(_frame_count_problems(self.ldr_paths, self.exposure_path.parent))
@@ -195,7 +198,9 @@ def check_scenes(scenes: Iterable[Scene]) -> list[str]:
 
 
 def _split_folder(layout: Layout, root: Path, split: Split) -> Path:
-    candidates = [root / layout.folder / layout.split_path(split), root / layout.split_path(split)]
+    inside = Path(layout.split_path(split))
+    ways = [inside, *(path for path in inside.parents if path.name)]  # the archive has Test/EXTRA and Test/PAPER
+    candidates = [root / place / way for way in ways for place in (layout.folder, "")]
     for folder in candidates:
         if folder.is_dir():
             return folder
@@ -204,13 +209,29 @@ def _split_folder(layout: Layout, root: Path, split: Split) -> Path:
 
 
 def _scenes_in(layout: Layout, folder: Path) -> Iterator[Scene]:
-    plain = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "__"))]
+    plain = _sub_folders(folder)
     if layout.moments:
         moments = _group_moments(layout, plain)
         yield from (_moments_scene(layout, folder / name) for name in moments)
         taken = {path for paths in moments.values() for path in paths}
         plain = [path for path in plain if path not in taken]
-    yield from (_plain_scene(layout, path) for path in plain)
+    for path in plain:
+        yield from _scenes_of(layout, path)
+
+
+def _scenes_of(layout: Layout, folder: Path) -> Iterator[Scene]:
+    """The scene that a folder is, or those of a folder of scenes, as archives have them."""
+    beneath = (
+        [] if _find_frames(layout, folder) else [path for path in _sub_folders(folder) if _find_frames(layout, path)]
+    )
+    if not beneath:
+        yield _plain_scene(layout, folder)
+    for path in beneath:
+        yield replace(_plain_scene(layout, path), name=f"{folder.name}_{path.name}")
+
+
+def _sub_folders(folder: Path) -> list[Path]:
+    return [path for path in entries(folder) if is_folder(path) and not path.name.startswith((".", "__"))]
 
 
 def _plain_scene(layout: Layout, folder: Path) -> Scene:
@@ -247,11 +268,15 @@ def _group_moments(layout: Layout, folders: list[Path]) -> dict[str, list[Path]]
 def _find_frames(layout: Layout, scene_folder: Path, ending: str = "") -> list[Path]:
     """The scene's TIFFs in name order; hidden files, which macOS leaves beside real ones, don't count."""
     folder = scene_folder / layout.ldr_folder_name
-    if not folder.is_dir():
+    if not is_folder(folder):
+        return []
+    try:
+        there = entries(folder)
+    except InputError:  # a folder that may not be looked into is a scene without frames
         return []
     frames = sorted(
         path
-        for path in folder.iterdir()
+        for path in there
         if path.suffix.lower() in TIFF
         and path.name.startswith(layout.ldr_prefix)
         and path.stem.endswith(ending)
@@ -267,6 +292,21 @@ def _attempt(problems: list[str], read: Callable[[Path], Value], path: Path) -> 
     except InputError as error:
         problems.append(str(error))
         return None
+
+
+def _suspicions(scene: Scene, frames: list[np.ndarray], ev: np.ndarray) -> Iterator[str]:
+    """What can be read and is hardly meant: exposures that no camera steps by, frames darker than the one before."""
+    steps = np.diff(ev)
+    if len(steps) and not ((steps >= STEPS[0]) & (steps <= STEPS[1])).all():
+        listed = ", ".join(f"{value:g}" for value in ev)
+        yield (
+            f"{scene.exposure_path}: steps no camera takes ({listed}); exponents to base 2 are meant, such as 0, 2 "
+            "and 4 (of times or factors take log2)"
+        )
+    light = [float(frame.mean()) for frame in frames]
+    for darker, (path, before, after) in enumerate(zip(scene.ldr_paths[1:], light, light[1:], strict=False)):
+        if after < DARKER * before:
+            yield f"{path.name} is darker than {scene.ldr_paths[darker].name}; frames rise in exposure, in name order"
 
 
 def _frame_count_problems(paths: tuple[Path, ...], folder: Path) -> Iterator[str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +17,9 @@ import torch
 
 import train
 from tests.kills import kill_again_and_again
-from tests.tiny_runs import lines, make_data, notes, start, tiny_arguments, wait_for_steps, weights
+from tests.random_scenes import random_scene
+from tests.tiny_runs import ENVIRONMENT, ROOT, lines, make_data, notes, start, tiny_arguments, wait_for_steps, weights
+from utils import distributed
 from utils.checkpoint import read_checkpoint
 from utils.files import InputError
 from utils.training.engine import StopRequest
@@ -193,3 +197,38 @@ def test_nohup_is_obeyed() -> None:
             assert not stop.made
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_a_test_that_is_stopped_writes_the_tables_of_what_was_done(tmp_path: Path) -> None:
+    for i in range(40):
+        random_scene(tmp_path / "Kal" / "Test" / "Test-set" / f"{i:02}", seed=i, size=(32, 32))
+    options = ["--dataset", "kalantari", "--dataset_dir", str(tmp_path), "--save_dir", str(tmp_path / "out")]
+    command = [
+        sys.executable,
+        str(ROOT / "test.py"),
+        *options,
+        "--vdp",
+        "none",
+        "--patch_size",
+        "1",
+        "--no-save_results",
+    ]
+    process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    read_until(process, "00  PSNR-mu")
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode == 130 and "Traceback" not in output, output
+    made = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    undone = made["protocol"]["not_done"]
+    assert 0 < len(undone) < 40 and "39" in undone and "00" not in undone
+    assert (
+        f"INCOMPLETE: the run ended early; {len(undone)} of 40 scenes" in (tmp_path / "out" / "metrics.md").read_text()
+    )
+
+
+def test_a_lost_process_leaves_the_others_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(items: list[int]) -> list[int]:
+        raise RuntimeError("Connection closed by peer")
+
+    monkeypatch.setattr(distributed, "gather", lost)
+    assert distributed.gather_what_is_left([1, 2]) == [1, 2]
