@@ -37,8 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     from utils.checkpoint import load_model  # torch comes in when the command line is known to be sound
     from utils.distributed import own_gpu, processes
     from utils.photographs.merging import Job, merge_all, say
+    from utils.photographs.results import check_formats
     from utils.photographs.search import find_brackets
 
+    check_formats(settings.format)
     exposures = settings.ev or settings.times
     found, lines = find_brackets(args.photographs, count=len(exposures) if exposures else None)
     if args.pretrained_model == SHIPPED:
@@ -77,7 +79,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--gamut", choices=get_args(Gamut), default=DEFAULTS.gamut, help="primaries of the result")
     add("--align", choices=get_args(Mode), default=DEFAULTS.align, help="registration of a hand-held camera")
     add("--reference", type=int, help="the frame to align with, counted from 1 for the darkest")
-    add("--format", choices=FORMATS, default=DEFAULTS.format)
+    add("--format", nargs="+", choices=FORMATS, default=DEFAULTS.format, help="kinds of HDR image, several at once")
     add("--half", action="store_true", help="16-bit EXR, half the size")
     add("--preview", choices=PREVIEWS, default=DEFAULTS.preview)
     add("--tonemap", choices=get_args(Operator), default=DEFAULTS.tonemap, help="of the preview")
@@ -87,8 +89,9 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--threads", type=positive, help="threads on a CPU (default: as many as the cores given, if that is fastest)")
     add("--kernels", action=argparse.BooleanOptionalAction, default=True, help="fused kernels on GPUs that take them")
     args = parser.parse_args(argv)
-    if args.half and args.format == "hdr":
-        parser.error("--half is for EXR files; --format hdr writes none")
+    args.format = tuple(dict.fromkeys(args.format))
+    if args.half and "exr" not in args.format:
+        parser.error(f"--half is for EXR files; --format {' '.join(args.format)} writes none")
     return args
 
 

@@ -18,8 +18,9 @@ from tests.test_test_script import GOLDEN, script
 from utils.checkpoint import model_content, save_checkpoint
 from utils.evaluation import console, pictures, records
 from utils.evaluation.scoring import Scoring
+from utils.exr import write_exr
 from utils.files import InputError
-from utils.images import read_hdr, read_linear, write_exr, write_hdr
+from utils.images import read_hdr, read_linear, write_hdr
 
 SCENES = ["001", "002"]
 DATA: tuple[object, ...] = ("--dataset", "kalantari", "--dataset_dir", GOLDEN / "scenes", "--test_path", "Training")

@@ -13,9 +13,9 @@ from utils.evaluation.__main__ import main
 from utils.evaluation.metrics import METRICS
 from utils.evaluation.pu21 import PU21
 from utils.evaluation.tables import rounded
+from utils.exr import write_exr
 from utils.files import InputError
 from utils.hdrvdp2 import PROTOCOLS
-from utils.images import write_exr
 
 
 @pytest.fixture

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 
 from utils import cli
+from utils.exr import write_exr
 from utils.files import InputError
 from utils.hdrvdp2 import PROTOCOLS, Display, Protocol, display, hdrvdp2, pathway, pixels_per_degree, pyramid
 from utils.hdrvdp2 import __main__ as command
 from utils.hdrvdp2.settings import ENCODINGS
-from utils.images import read_hdr, rgbe_round, write_exr, write_hdr
+from utils.images import read_hdr, rgbe_round, write_hdr
 
 
 def noisy_pair(*shape: int) -> tuple[Tensor, Tensor]:

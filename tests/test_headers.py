@@ -14,9 +14,10 @@ import pytest
 from PIL import Image
 
 from utils import headers
+from utils.exr import write_exr
 from utils.files import InputError
 from utils.headers import Header, check_header
-from utils.images import read_hdr, read_ldr, write_exr, write_hdr, write_ldr
+from utils.images import read_hdr, read_ldr, write_hdr, write_ldr
 
 GREY = np.zeros((30, 41, 3))
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import tifffile
 
+from utils.exr import write_exr
 from utils.files import InputError
-from utils.images import LINEAR_SUFFIXES, check_finite, read_linear, write_exr, write_hdr
+from utils.images import LINEAR_SUFFIXES, check_finite, read_linear, write_hdr
 
 IMAGE = np.random.default_rng(0).random((12, 17, 3), dtype=np.float32)
 LEVELS = 65535

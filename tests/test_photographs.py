@@ -17,7 +17,7 @@ from utils.photographs.colour import ASSUMED, curve_of, curve_table, to_frame
 from utils.photographs.shots import photographs_in, read_frame, read_shot, write_preview
 
 
-def write_dng(tifffile, path, mosaic):
+def write_dng(tifffile, path, mosaic, more=()):
     """The smallest RAW file LibRaw reads: a Bayer mosaic with a linear 16-bit scale, 1/100 s at f/8."""
     tags = [
         (50706, "B", 4, bytes([1, 4, 0, 0]), True),  # DNG version
@@ -31,7 +31,7 @@ def write_dng(tifffile, path, mosaic):
         (33434, "2I", 1, (1, 100), True),
         (33437, "2I", 1, (8, 1), True),
     ]
-    tifffile.imwrite(path, mosaic, photometric=32803, extratags=tags, metadata=None)
+    tifffile.imwrite(path, mosaic, photometric=32803, extratags=[*tags, *more], metadata=None)
 
 
 def test_the_identity_curve_leaves_16_bit_values_as_they_are():

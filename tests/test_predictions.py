@@ -10,8 +10,8 @@ import pytest
 
 from utils.evaluation.predictions import Asked, Predictions, find_predictions, match, misshapen, named_folder
 from utils.evaluation.scale import fit_scale, remark
+from utils.exr import write_exr
 from utils.files import InputError
-from utils.images import write_exr
 
 SCENES = ["001", "002", "010"]
 

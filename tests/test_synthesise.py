@@ -21,8 +21,9 @@ from datasets.synthesis.photographs import Camera, perspective, read_photograph,
 from datasets.synthesis.scene import populated
 from utils.cli import run
 from utils.exposure import to_ldr, to_linear
+from utils.exr import write_exr
 from utils.files import InputError
-from utils.images import ldr_to_float, read_hdr, write_exr, write_hdr
+from utils.images import ldr_to_float, read_hdr, write_hdr
 
 ROOT = Path(__file__).parent.parent
 SAMPLES = ROOT / "datasets" / "samples"

@@ -2,6 +2,5 @@
 
 import os
 
-# OpenCV reads both when it is imported, so they are set before any module of this package can.
-os.environ.setdefault("OPENCV_IO_ENABLE_OPENEXR", "1")
+# OpenCV reads it when it is imported, so it is set before any module of this package can.
 os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # what is wrong with a file is said by InputError

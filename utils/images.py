@@ -12,7 +12,7 @@ import cv2
 import imageio.v3 as imageio
 import numpy as np
 
-from utils import tiff
+from utils import exr, tiff
 from utils.files import InputError, atomic_path, reason, regular_file
 from utils.headers import check_header
 
@@ -57,8 +57,12 @@ def float_to_ldr(frame: np.ndarray) -> np.ndarray:
 
 
 def read_hdr(path: str | Path) -> np.ndarray:
-    """A Radiance (.hdr) or OpenEXR (.exr) image as (H, W, 3) float32, linear RGB, unscaled."""
-    image = _decode(path, "a Radiance .hdr or an OpenEXR image")
+    """A Radiance (.hdr) or OpenEXR (.exr) image as (H, W, 3) float32, linear RGB; the content decides which."""
+    meant = "a Radiance .hdr or an OpenEXR image"
+    check_header(path, meant)
+    if _starts_with(path, exr.MAGIC):
+        return exr.read_exr(path)
+    image = _decode(path, meant)
     if image.dtype != np.float32:
         raise InputError(f"{path}: {image.dtype} where a linear HDR image is meant; give a .hdr or .exr file")
     return _rgb(image, path)
@@ -93,10 +97,12 @@ def write_hdr(path: str | Path, image: np.ndarray) -> None:
     _encode(path, np.ascontiguousarray(image, dtype=np.float32))
 
 
-def write_exr(path: str | Path, image: np.ndarray, *, half: bool = False) -> None:
-    """Write (H, W, 3) linear RGB as OpenEXR: 32-bit floats by default, exact; 16-bit with ``half``."""
-    kind = cv2.IMWRITE_EXR_TYPE_HALF if half else cv2.IMWRITE_EXR_TYPE_FLOAT
-    _encode(path, np.ascontiguousarray(image, dtype=np.float32), [cv2.IMWRITE_EXR_TYPE, kind])
+def _starts_with(path: str | Path, magic: bytes) -> bool:
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(len(magic)) == magic
+    except OSError:
+        return False  # decoding says what is wrong
 
 
 def write_png(path: str | Path, picture: np.ndarray) -> None:

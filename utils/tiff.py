@@ -90,6 +90,25 @@ def read_planes(path: str | Path) -> np.ndarray:
         ) from None
 
 
+def camera_tags(path: str | Path) -> tuple[dict[str, str], dict[str, str]]:
+    """What a TIFF says of camera and lens, by EXIF's names: of the picture, and of its EXIF directory."""
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            tags = tiff.pages.first.tags
+            main = {name: tags.valueof(name) for name in ("Make", "Model", "DateTime", "Artist", "Copyright")}
+            exif = tags.valueof("ExifTag") or {}
+    except Exception:  # no TIFF, or a damaged one
+        return {}, {}
+    details = {name: exif.get(name) for name in ("LensModel", "LensMake", "DateTimeOriginal")}
+    return _texts(main), _texts(details)
+
+
+def _texts(values: dict[str, Any]) -> dict[str, str]:
+    return {name: value for name, value in values.items() if isinstance(value, str) and value}
+
+
 def _holds_sensor_data(tiff: Any) -> bool:
     """Whether a picture of the file, or one beneath it, holds what a sensor saw."""
     for page in tiff.pages:

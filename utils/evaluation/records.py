@@ -12,8 +12,9 @@ from utils.evaluation.methods import FIT, Files, Network, Scene, network_of
 from utils.evaluation.pictures import Shown, write_methods_picture, write_scene_picture
 from utils.evaluation.scoring import Scoring
 from utils.evaluation.tables import Row
+from utils.exr import write_exr
 from utils.hdrvdp2.settings import LOWEST_PPD
-from utils.images import write_exr, write_hdr
+from utils.images import write_hdr
 from utils.inference import RAN
 from utils.provenance import device_name, git_revision, versions
 from utils.shipped import SHIPPED, SHIPPED_FACTS

@@ -6,6 +6,7 @@ computes those made of tables, which it can for 8 bits only.
 
 from __future__ import annotations
 
+import functools
 import io
 import struct
 from collections.abc import Callable
@@ -201,8 +202,9 @@ def to_frame(pixels: np.ndarray, colours: Colours, gamut: Gamut = "bt709") -> np
     return frame
 
 
+@functools.cache
 def srgb_profile() -> bytes:
-    """The profile of pictures made here."""
+    """The profile of pictures made here; LittleCMS writes the time into it, so it is made once."""
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 

@@ -20,11 +20,13 @@ from models import AFUNet
 from utils.alignment import Motion
 from utils.distributed import rank_and_world
 from utils.files import InputError, atomic_path, shortened_stem
-from utils.images import write_exr, write_hdr, write_png
+from utils.images import write_png
 from utils.inference import estimate_seconds, reconstruct
 from utils.memory import give_back_freed_memory
 from utils.photographs.bracket import Bracket, load_bracket
+from utils.photographs.colour import to_bt709
 from utils.photographs.preview import comparison, tone_mapped
+from utils.photographs.results import Picture, white_luminance, write_image
 from utils.photographs.search import Found
 from utils.photographs.settings import Settings
 from utils.photographs.shots import write_preview
@@ -196,16 +198,12 @@ def settings_facts(settings: Settings) -> dict[str, Any]:
 def write_results(job: Job, item: Found, bracket: Bracket, name: str, hdr: np.ndarray, seconds: float) -> list[Path]:
     """The HDR image, the preview, where asked for the picture that explains them, and the facts."""
     settings, folder = job.settings, job.settings.save_dir
-    written = []
-    if settings.format in ("exr", "both"):
-        written.append(folder / f"{name}.exr")
-        write_exr(written[-1], hdr, half=settings.half)
-    if settings.format in ("hdr", "both"):
-        written.append(folder / f"{name}.hdr")
-        write_hdr(written[-1], hdr)
+    picture = Picture(hdr, bracket, settings)
+    written = [write_image(kind, folder / name, picture) for kind in settings.format]
     if settings.preview != "none":
         written.append(folder / f"{name}_preview.{settings.preview}")
-        write_preview(written[-1], tone_mapped(hdr, settings.tonemap), bracket.shots[1])
+        shown = tone_mapped(to_bt709(hdr, settings.gamut), settings.tonemap)
+        write_preview(written[-1], shown, bracket.shots[1])
     if settings.compare:
         written.append(folder / f"{name}_compare.png")
         write_png(written[-1], comparison(bracket, hdr, f"{name}: AFUNet with {job.weights.name}"))
@@ -250,6 +248,7 @@ def facts(job: Job, bracket: Bracket, seconds: float) -> dict[str, Any]:
             "meaning": "linear RGB; 1 is where the darkest frame clips, reference_clips_at where the reference does",
             "reference_clips_at": float(2.0 ** -bracket.ev[1]),
             # log2(t ISO / N^2): value / 2^this compares brackets of one camera
+            "luminance_of_1": white_luminance(bracket),  # cd/m2, within a stop
             "log2_exposure_of_1": bracket.shots[0].ev if bracket.source == "EXIF" else None,
         },
         "covered_by_all_frames": dict(zip(("top", "bottom", "left", "right"), bracket.region, strict=True)),

@@ -28,10 +28,14 @@ CURVES: dict[Operator, Callable[[], cv2.Tonemap]] = {
 }
 
 
-def tone_mapped(hdr: np.ndarray, operator: Operator = "mu") -> np.ndarray:
-    """Linear HDR (H, W, 3) as a picture to look at, (H, W, 3) uint8: the mu-law, or one of OpenCV's operators."""
-    picture = tonemap(hdr.clip(0.0, 1.0)) if operator == "mu" else CURVES[operator]().process(hdr)
-    return to_8_bit(picture)
+def tone_curve(hdr: np.ndarray, operator: Operator = "drago") -> np.ndarray:
+    """Linear HDR (H, W, 3) as a picture to look at, float32 mostly in [0, 1]: mu-law, or OpenCV's operators."""
+    return tonemap(hdr.clip(0.0, 1.0)) if operator == "mu" else CURVES[operator]().process(hdr)
+
+
+def tone_mapped(hdr: np.ndarray, operator: Operator = "drago") -> np.ndarray:
+    """As :func:`tone_curve`, (H, W, 3) uint8."""
+    return to_8_bit(tone_curve(hdr, operator))
 
 
 def comparison(bracket: Bracket, hdr: np.ndarray, heading: str) -> np.ndarray:
@@ -42,9 +46,9 @@ def comparison(bracket: Bracket, hdr: np.ndarray, heading: str) -> np.ndarray:
     show.
     """
     frames = [ldr_to_float(frame) for frame in bracket.frames]
-    debevec = tone_mapped(merge_debevec(bracket.frames, bracket.ev))
-    mertens = tone_mapped(merge_mertens(bracket.frames, bracket.ev))
-    ours = tone_mapped(hdr)
+    debevec = tone_mapped(merge_debevec(bracket.frames, bracket.ev), "mu")
+    mertens = tone_mapped(merge_mertens(bracket.frames, bracket.ev), "mu")
+    ours = tone_mapped(hdr, "mu")
     places = disagreeing_places(bracket)
     images = [_marked(image, places) for image in (*frames, debevec, mertens, ours)]
     titles = [_frame_title(bracket, i) for i in range(3)]

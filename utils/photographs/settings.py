@@ -7,7 +7,7 @@ from pathlib import Path
 
 from utils.choices import Gamut, Mode, Operator, Way
 
-FORMATS = ("exr", "hdr", "both")
+FORMATS = ("exr", "hdr", "tiff16", "dng", "ultrahdr")
 PREVIEWS = ("jpg", "png", "none")
 
 
@@ -32,10 +32,10 @@ class Settings:
     gamut: Gamut = "bt709"
     align: Mode = "auto"
     reference: int | None = None
-    format: str = "exr"
+    format: tuple[str, ...] = ("exr",)
     half: bool = False
     preview: str = "jpg"
-    tonemap: Operator = "mu"
+    tonemap: Operator = "drago"
     compare: bool = False
     inference: Way = "auto"
     overwrite: bool = False

@@ -441,6 +441,8 @@ def _read_raw_shot(path: Path) -> Shot:
     with _open_raw(path) as raw:
         sizes, other = raw.sizes, raw.other
         height, width = (sizes.iheight, sizes.iwidth) if sizes.flip not in (5, 6) else (sizes.iwidth, sizes.iheight)
+        exif = _raw_exif(path)
+        lens = exif.get_ifd(IFD.Exif).get(Base.LensModel)
         captured = other.timestamp if other.timestamp and other.timestamp.year > 1970 else None
         return Shot(
             path,
@@ -450,7 +452,8 @@ def _read_raw_shot(path: Path) -> Shot:
             f_number=_positive(other.aperture, F_NUMBERS),
             iso=_positive(other.iso_speed, ISOS),
             captured=captured,
-            exif=_raw_exif(path),
+            lens=str(lens).strip() if lens else None,
+            exif=exif,
             colours=LINEAR,
             raw=True,
             orientation=RAW_TURNS.get(sizes.flip, 1),
@@ -458,12 +461,13 @@ def _read_raw_shot(path: Path) -> Shot:
 
 
 def _raw_exif(path: Path) -> Image.Exif:
-    """What Pillow can read of a RAW file's EXIF: of those that are TIFFs by their build, which most are."""
-    try:
-        with path.open("rb") as file, Image.open(file) as image:
-            return _exif(image)
-    except Exception:  # as in _exif
-        return Image.Exif()
+    """Camera and lens of a RAW file, where it is a TIFF by its build, as most are. Pillow opens few of them."""
+    exif = Image.Exif()
+    main, details = tiff.camera_tags(path)
+    for name, value in main.items():
+        exif[getattr(Base, name)] = value
+    exif.get_ifd(IFD.Exif).update({int(getattr(Base, name)): value for name, value in details.items()})
+    return exif
 
 
 def _decode_raw(path: Path, white_balance: list[float] | None, gamut: Gamut) -> np.ndarray:
