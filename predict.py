@@ -78,6 +78,9 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--gamma", type=curve, default=DEFAULTS.gamma, help="tone curve in place of the files': srgb, linear, or 2.2")
     add("--gamut", choices=get_args(Gamut), default=DEFAULTS.gamut, help="primaries of the result")
     add("--align", choices=get_args(Mode), default=DEFAULTS.align, help="registration of a hand-held camera")
+    add(
+        "--fill_jpeg", action=argparse.BooleanOptionalAction, default=DEFAULTS.fill_jpeg, help="mend rims of highlights"
+    )
     add("--reference", type=int, help="the frame to align with, counted from 1 for the darkest")
     add("--format", nargs="+", choices=FORMATS, default=DEFAULTS.format, help="kinds of HDR image, several at once")
     add("--half", action="store_true", help="16-bit EXR, half the size")

@@ -480,3 +480,9 @@ def test_the_estimate_grows_with_the_picture(model, frames):
     small = estimate_seconds(model, np.tile(frames, (1, 11, 7, 1)), [0, 2, 4])  # 264 x 280
     large = estimate_seconds(model, np.tile(frames, (1, 44, 28, 1)), [0, 2, 4])  # 16 times as many pixels
     assert 4 < large / small < 64
+
+
+def test_steps_that_the_weights_cannot_take_are_avoided_or_said(tmp_path):
+    assert choose_three([0, 2, 4, 6, 8], [0.5, 0.3, 0.1, 0.3, 0.5]) == (1, 2, 3)
+    notes = load_bracket(write_bracket(tmp_path, evs=(0, 4, 8)), alignment="none").notes
+    assert "wider than the network has seen" in notes[0]

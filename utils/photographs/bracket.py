@@ -31,6 +31,7 @@ from utils.photographs.shots import (
 )
 
 STEPS = (2.0, 3.0)  # EV between neighbours in the training sets
+WIDE = 3.6  # EV; steps beyond it brighten midtones
 SMALLEST = 16  # pixels of a side
 WIDEST = 30.0  # EV between the darkest and the brightest frame; beyond it a figure is wrong
 SAME = 0.2  # EV; exposures nearer than this are one exposure
@@ -324,4 +325,9 @@ def _step_notes(ev: np.ndarray) -> list[str]:
     steps = np.diff(ev)
     if ((steps > STEPS[0] - 0.6) & (steps < STEPS[1] + 0.6)).all():
         return []
+    if steps.max() > WIDE:
+        return [
+            f"steps of {steps[0]:.1f} and {steps[1]:.1f} EV, wider than the network has seen: midtones can come out "
+            "up to 3 times too bright; frames 2 or 3 EV apart would be right"
+        ]
     return [f"steps of {steps[0]:.1f} and {steps[1]:.1f} EV; the network was trained on steps of 2 and 3 EV"]

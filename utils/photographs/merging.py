@@ -25,6 +25,7 @@ from utils.inference import estimate_seconds, reconstruct
 from utils.memory import give_back_freed_memory
 from utils.photographs.bracket import Bracket, load_bracket
 from utils.photographs.colour import to_bt709
+from utils.photographs.lossy import fill_nearly_clipped
 from utils.photographs.preview import comparison, tone_mapped
 from utils.photographs.results import Picture, white_luminance, write_image
 from utils.photographs.search import Found
@@ -118,7 +119,12 @@ def process(job: Job, item: Found, taken: Counter[str] | None = None, *, brief: 
     started = time.perf_counter()
     with Bar() as bar:
         hdr = reconstruct(
-            job.model, bracket.frames, bracket.ev, way=settings.inference, progress=bar.show, say=tqdm.write
+            job.model,
+            frames_for(bracket, settings),
+            bracket.ev,
+            way=settings.inference,
+            progress=bar.show,
+            say=tqdm.write,
         )
     seconds = time.perf_counter() - started
     written = write_results(job, item, bracket, name, hdr, seconds)
@@ -126,6 +132,14 @@ def process(job: Job, item: Found, taken: Counter[str] | None = None, *, brief: 
     if not brief:
         say(f"  written to {settings.save_dir}: {', '.join(path.name for path in written)} ({seconds:.1f} s)")
     return Result(name, written, bracket.notes, seconds)
+
+
+def frames_for(bracket: Bracket, settings: Settings) -> np.ndarray:
+    """The frames as the network gets them, (3, H, W, 3) uint16."""
+    if not (settings.fill_jpeg and bracket.shots[1].lossy):
+        return bracket.frames
+    dark, reference, bright = bracket.frames
+    return np.stack([dark, fill_nearly_clipped(reference), bright])
 
 
 def one_line(result: Result, place: str, left: float) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from utils.choices import Gamut, Mode, Operator, Way
 
 FORMATS = ("exr", "hdr", "tiff16", "dng", "ultrahdr")
+FILL_JPEG = True  # while the shipped weights have seen no JPEG: see utils/photographs/lossy.py
 PREVIEWS = ("jpg", "png", "none")
 
 
@@ -18,6 +19,7 @@ class Settings:
     Attributes:
         save_dir: the folder of the results.
         ev, times, gamma, gamut, align, reference: see :func:`utils.photographs.bracket.load_bracket`.
+        fill_jpeg: see :mod:`utils.photographs.lossy`.
         format, half: files of the HDR image, and whether an EXR has 16 bits.
         preview, tonemap: the kind of picture of it, and its curve.
         compare: also write the picture that explains the result.
@@ -32,6 +34,7 @@ class Settings:
     gamut: Gamut = "bt709"
     align: Mode = "auto"
     reference: int | None = None
+    fill_jpeg: bool = FILL_JPEG
     format: tuple[str, ...] = ("exr",)
     half: bool = False
     preview: str = "jpg"

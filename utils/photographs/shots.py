@@ -48,6 +48,7 @@ KEPT = {
 DIRECTORIES = (IFD.Exif, IFD.GPSInfo)  # directories of EXIF
 OFFSETS = (int(Base.MakerNote), int(IFD.Interop))  # hold only in their own file; and a note can be too long for a JPEG
 RESULTS = ("_preview", "_compare", "_tonemapped", "_linear", "_ultrahdr")  # endings of results, beside a .json
+LOSSY = ("JPEG", "MPO", "HEIF", "AVIF")  # Pillow's names
 INVERSE_TURN = {6: 8, 8: 6}  # the other orientations are their own
 RAW_TURNS = {0: 1, 3: 3, 5: 8, 6: 6}  # LibRaw's flip -> EXIF's orientation
 UNCALIBRATED, ADOBE = 65535, "R03"  # colour space and interoperability index of EXIF that mean Adobe RGB together
@@ -70,6 +71,7 @@ class Shot:
     lens: str | None = None
     exif: Image.Exif = field(default_factory=Image.Exif, repr=False, compare=False)
     colours: Colours = field(default=ASSUMED, repr=False, compare=False)
+    lossy: bool = False  # JPEG and its like, where values near clipped ones are not what the camera saw
     raw: bool = False  # camera RAW, by its name or its content
     orientation: int = 1  # EXIF's, as the file has it
     turned_as: int | None = None  # an orientation that counts in place of the file's
@@ -283,6 +285,7 @@ def _read_exif_shot(path: Path) -> Shot:
             lens=str(tags[Base.LensModel]).strip() if tags.get(Base.LensModel) else None,
             exif=exif,
             colours=_colours(image, exif, path),
+            lossy=image.format in LOSSY,
             orientation=orientation,
         )
 
