@@ -78,6 +78,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--gamma", type=curve, default=DEFAULTS.gamma, help="tone curve in place of the files': srgb, linear, or 2.2")
     add("--gamut", choices=get_args(Gamut), default=DEFAULTS.gamut, help="primaries of the result")
     add("--align", choices=get_args(Mode), default=DEFAULTS.align, help="registration of a hand-held camera")
+    add("--every_frame", action=argparse.BooleanOptionalAction, default=DEFAULTS.every_frame, help="use all, not three")
     add(
         "--fill_jpeg", action=argparse.BooleanOptionalAction, default=DEFAULTS.fill_jpeg, help="mend rims of highlights"
     )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from utils.files import InputError, atomic_path
+from utils.headers import check_size
 
 MAGIC = b"\x76\x2f\x31\x01"
 RGB = ("R", "G", "B")
@@ -33,6 +34,8 @@ def read_exr(path: str | Path) -> np.ndarray:
         raise InputError(
             f"{path}: channels {', '.join(found) or 'none'} where R, G and B of one size are meant; convert it to RGB"
         )
+    (left, top), (right, bottom) = header["displayWindow"]  # may be large where the data window is small
+    check_size(Path(path), int(right - left) + 1, int(bottom - top) + 1, Path(path).stat().st_size)
     return _displayed(np.stack(planes, axis=-1).astype(np.float32), header)
 
 

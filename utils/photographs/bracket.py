@@ -43,6 +43,17 @@ PASS = "pass --ev (e.g. --ev 0 2 4) or --times (e.g. --times 1/100 1/25 1/6), on
 
 
 @dataclass(frozen=True)
+class Extra:
+    """A frame beside the three: (H, W, 3) uint16, registered to their reference; ``ev`` counts from the darkest of
+    the three, so that it is below 0 for a darker one."""
+
+    shot: Shot
+    frame: np.ndarray
+    ev: float
+    motion: Motion
+
+
+@dataclass(frozen=True)
 class Bracket:
     """Three frames of rising exposure; the second is the reference.
 
@@ -55,6 +66,7 @@ class Bracket:
         motions: what registration found for each frame.
         region: rows and columns (top, bottom, left, right) that all three frames cover.
         notes: decisions worth telling the user, one line each.
+        extra: the further frames, by rising exposure, where they were asked for.
     """
 
     shots: tuple[Shot, ...]
@@ -65,6 +77,7 @@ class Bracket:
     motions: tuple[Motion, ...]
     region: tuple[int, int, int, int]
     notes: tuple[str, ...]
+    extra: tuple[Extra, ...] = ()
 
 
 def load_bracket(
@@ -76,6 +89,7 @@ def load_bracket(
     alignment: Mode = "auto",
     reference: int | None = None,
     gamut: Gamut = "bt709",
+    every_frame: bool = False,
 ) -> Bracket:
     """Read three or more photographs of one scene, in any order.
 
@@ -89,6 +103,7 @@ def load_bracket(
         reference: the frame to align with, counted from 1 for the darkest; by default the one with the fewest clipped
             pixels.
         gamut: primaries of the frames, and so of the result.
+        every_frame: read those beside the three too.
 
     Raises:
         InputError: a file cannot be read, sizes differ, or exposures are missing, equal, fewer than three, or
@@ -104,19 +119,22 @@ def load_bracket(
     turned = same_turn(shots, shots[chosen[1]])
     if turned != shots:
         notes = [*notes, f"orientation tags differ; that of {shots[chosen[1]].path.name}, the reference, counts"]
-    shots, relative = [turned[i] for i in chosen], np.array([rising[i] - rising[chosen[0]] for i in chosen])
+    others = [i for i in range(len(shots)) if i not in chosen] if every_frame else []
+    taken = [*chosen, *others]
+    shots, relative = [turned[i] for i in taken], np.array([rising[i] - rising[chosen[0]] for i in taken])
     frames, holes = _read_frames(shots, gamma, gamut)
     motions = align_with_holes(frames, holes, relative, alignment)
-    check_brightness(shots, [brightness(frame[::4, ::4]) for frame in frames])
+    check_brightness(shots[:3], [brightness(frame[::4, ::4]) for frame in frames[:3]])
     return Bracket(
-        tuple(shots),
-        frames,
-        relative.astype(np.float32),
+        tuple(shots[:3]),
+        frames[:3],
+        relative[:3].astype(np.float32),
         source,
         "; ".join(dict.fromkeys(_colours(shot, gamma) for shot in shots)),
-        tuple(motions),
-        common_region(motions, frames.shape[1:3]),
-        (*notes, *_hole_notes(shots, holes), *_step_notes(relative)),
+        tuple(motions[:3]),
+        common_region(motions[:3], frames.shape[1:3]),
+        (*notes, *_hole_notes(shots, holes), *_step_notes(relative[:3])),
+        tuple(Extra(*one) for one in zip(shots[3:], frames[3:], relative[3:].tolist(), motions[3:], strict=True)),
     )
 
 
@@ -183,17 +201,18 @@ def align_with_holes(
 
     The reference's own holes show the first other frame that covers them.
     """
+    others = [i for i in range(len(frames)) if i != 1]
     left = holes[1]
-    for i in (0, 2):
+    for i in others:
         if left is not None:
             other = holes[i]
             seen = left if other is None else left & ~other
             frames[1][seen] = reexpose(frames[i][seen], ev[i], ev[1])
             left = left & ~seen
-    for i in (0, 2):
+    for i in others:
         _fill(frames, i, holes[i], ev)  # so that the border of a hole moves nothing
     motions = align(frames, ev, mode)
-    for i in (0, 2):
+    for i in others:
         hole = holes[i]
         if hole is not None and motions[i].method != "none":
             _fill(frames, i, warp(hole.astype(np.uint8), motions[i].matrix)[0] > 0, ev)

@@ -9,7 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from utils.inference import estimate_seconds, reconstruct
 from utils.memory import give_back_freed_memory
 from utils.photographs.bracket import Bracket, load_bracket
 from utils.photographs.colour import to_bt709
+from utils.photographs.extra_frames import add_frames
 from utils.photographs.lossy import fill_nearly_clipped
 from utils.photographs.preview import comparison, tone_mapped
 from utils.photographs.results import Picture, white_luminance, write_image
@@ -111,6 +112,7 @@ def process(job: Job, item: Found, taken: Counter[str] | None = None, *, brief: 
         alignment=settings.align,
         reference=settings.reference,
         gamut=settings.gamut,
+        every_frame=settings.every_frame,
     )
     name = unused(shortened_stem(item.name or bracket.shots[1].path.stem), taken or Counter(), settings.save_dir, item)
     if not brief:
@@ -126,12 +128,23 @@ def process(job: Job, item: Found, taken: Counter[str] | None = None, *, brief: 
             progress=bar.show,
             say=tqdm.write,
         )
+    bracket, hdr = with_extra_frames(bracket, hdr)
     seconds = time.perf_counter() - started
     written = write_results(job, item, bracket, name, hdr, seconds)
     give_back_freed_memory()
     if not brief:
         say(f"  written to {settings.save_dir}: {', '.join(path.name for path in written)} ({seconds:.1f} s)")
     return Result(name, written, bracket.notes, seconds)
+
+
+def with_extra_frames(bracket: Bracket, hdr: np.ndarray) -> tuple[Bracket, np.ndarray]:
+    """The result bettered by the frames beside the three, and the bracket with a note of what they gave."""
+    if not bracket.extra:
+        return bracket, hdr
+    hdr, extended, quieter = add_frames(hdr, bracket.frames, bracket.ev, bracket.extra)
+    names = ", ".join(one.shot.path.name for one in bracket.extra)
+    note = f"{names}: range added to {extended:.1%} of the picture, noise lowered in {quieter:.1%}"
+    return replace(bracket, notes=(*bracket.notes, note)), hdr
 
 
 def frames_for(bracket: Bracket, settings: Settings) -> np.ndarray:
@@ -241,6 +254,8 @@ def report(bracket: Bracket, name: str) -> list[str]:
         elif motion.shift > 0:
             line += f", within {motion.shift:.1f} pixels of the reference"
         lines.append(line + (f": {motion.note}" if motion.note else ""))
+    for one in bracket.extra:
+        lines.append(f"  {one.shot.path.name}, EV {one.ev:+.1f}: for {'range' if one.ev < 0 else 'quieter shadows'}")
     top, bottom, left, right = bracket.region
     if (top, bottom, left, right) != (0, h, 0, w):
         covered = f"rows {top} to {bottom} and columns {left} to {right}"
@@ -254,12 +269,13 @@ def facts(job: Job, bracket: Bracket, seconds: float) -> dict[str, Any]:
     return {
         "reference": str(bracket.shots[1].path),
         "frames": frame_facts(bracket),
+        "further_frames": [{"file": str(one.shot.path), "ev": one.ev} for one in bracket.extra],
         "exposures_from": bracket.source,
         "colours_of_the_files": bracket.colours,
         "tone_curve": settings.gamma,
         "primaries": settings.gamut,
         "scale": {
-            "meaning": "linear RGB; 1 is where the darkest frame clips, reference_clips_at where the reference does",
+            "meaning": "linear RGB; 1 is where the first frame clips, reference_clips_at where the reference does",
             "reference_clips_at": float(2.0 ** -bracket.ev[1]),
             # log2(t ISO / N^2): value / 2^this compares brackets of one camera
             "luminance_of_1": white_luminance(bracket),  # cd/m2, within a stop

@@ -19,6 +19,7 @@ class Settings:
     Attributes:
         save_dir: the folder of the results.
         ev, times, gamma, gamut, align, reference: see :func:`utils.photographs.bracket.load_bracket`.
+        every_frame: of more than three frames, let those beside the three add range and lower noise.
         fill_jpeg: see :mod:`utils.photographs.lossy`.
         format, half: files of the HDR image, and whether an EXR has 16 bits.
         preview, tonemap: the kind of picture of it, and its curve.
@@ -34,6 +35,7 @@ class Settings:
     gamut: Gamut = "bt709"
     align: Mode = "auto"
     reference: int | None = None
+    every_frame: bool = True
     fill_jpeg: bool = FILL_JPEG
     format: tuple[str, ...] = ("exr",)
     half: bool = False
