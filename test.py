@@ -26,6 +26,7 @@ from utils.cli import INTERRUPTED, existing_file, pick_device, positive, run
 from utils.evaluation.options import add_metric_options, choose_scoring
 from utils.evaluation.predictions import Predictions, find_predictions, named_folder
 from utils.files import InputError, writable_folder
+from utils.progress import paced
 from utils.shipped import SHIPPED
 from utils.threads import set_threads
 
@@ -142,7 +143,7 @@ def check(dataset: str, layout: Layout, root: Path, limit: int | None) -> int:
             missing.append(str(error))
     if not scenes:
         raise InputError(missing[-1])
-    problems = check_scenes(tqdm(scenes.values(), "reading", unit="scene", disable=None))
+    problems = check_scenes(paced(scenes.values(), "scene", "reading"))
     for line in [*(f"note: {line}" for line in missing), *problems]:
         print(f"- {line}")
     print(f"{dataset}: {len(scenes)} scene(s) read, {len(problems)} problem(s)")

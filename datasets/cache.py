@@ -10,10 +10,10 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from datasets.scenes import Sample, Scene
 from utils.files import InputError, atomic_path, regular_file, remove_leftovers, shortened_stem
+from utils.progress import paced
 
 CACHE_VERSION = 2  # goes up when the layout of cached files changes
 CACHE_CHOICES = ("disk", "memory", "none")
@@ -40,7 +40,7 @@ def readers(scenes: Sequence[Scene], choice: str, cache_dir: str | Path, *, prog
     if choice == "disk":
         return [partial(open_cached, path) for path in build_cache(scenes, Path(cache_dir), progress=progress)]
     if choice == "memory":
-        return [partial(_held, s.read()) for s in tqdm(scenes, "decoding", disable=None if progress else True)]
+        return [partial(_held, s.read()) for s in paced(scenes, "scene", "decoding", quiet=not progress)]
     return [scene.read for scene in scenes]
 
 
@@ -59,7 +59,7 @@ def build_cache(scenes: Sequence[Scene], cache_dir: Path, *, progress: bool = Tr
     paths = [cache_path(scene, cache_dir) for scene in scenes]
     missing = [(scene, path) for scene, path in zip(scenes, paths, strict=True) if not _is_whole(path)]
     random.SystemRandom().shuffle(missing)
-    for scene, path in tqdm(missing, "building the cache", disable=None if progress and missing else True):
+    for scene, path in paced(missing, "scene", "building the cache", quiet=not (progress and missing)):
         if not _is_whole(path):  # another process may have been quicker
             _write_cached(path, scene.read())
     return paths

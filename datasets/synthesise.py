@@ -20,7 +20,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 import utils.interrupts  # noqa: F401  (first, so that Ctrl-C is one line)
 from datasets.scenes import LAYOUTS
@@ -31,6 +30,7 @@ from datasets.synthesis.variety import ALL, PARTS, variety
 from utils.cli import non_negative, number_up_to, run, whole
 from utils.files import ELSEWHERE, InputError, entries, is_folder, reason, shortened_stem, writable_folder
 from utils.images import write_hdr, write_ldr
+from utils.progress import paced
 
 SMALLEST, LARGEST = 32, 8192  # pixels along a side
 MOST_SCENES = 1_000_000
@@ -180,7 +180,7 @@ def synthesise(photographs: list[Path], out: Path, numbers: Iterable[int], recip
     writable_folder(out, "--out")
     refuse_others(out, folders)
     made = _results(partial(_make, recipe), jobs, photographs, min(workers, len(jobs)))
-    for _ in tqdm(made, total=len(folders), initial=len(folders) - len(jobs), unit="scene", desc=str(out)):
+    for _ in paced(made, "scene", str(out), total=len(folders), done=len(folders) - len(jobs)):
         pass
     return list(folders.values())
 

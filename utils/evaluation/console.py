@@ -12,6 +12,7 @@ from utils.evaluation.evaluator import Evaluation, Outcome
 from utils.evaluation.methods import Scene
 from utils.evaluation.records import files_of, remark_line
 from utils.evaluation.tables import format_row
+from utils.progress import paced
 from utils.provenance import device_name
 
 
@@ -53,7 +54,7 @@ def run_scenes(
         if not quiet:
             print("\n".join(greeting(evaluation, len(scenes))))
         work = [] if interrupts.made else evaluation.run(scenes)
-        for made in tqdm(work, total=len(scenes), unit="scene", disable=quiet or None):
+        for made in paced(work, "scene", total=len(scenes), quiet=quiet):
             outcomes += made
             for line in lines(made):
                 tqdm.write(line)

@@ -32,6 +32,7 @@ from utils.photographs.results import Picture, white_luminance, write_image
 from utils.photographs.search import Found
 from utils.photographs.settings import Settings
 from utils.photographs.shots import write_preview
+from utils.progress import Pace, duration
 from utils.provenance import device_name, git_revision, sha256, versions
 
 NOT_IN_RESULTS = ("save_dir", "overwrite", "inference")  # settings that leave the results as they are
@@ -119,13 +120,13 @@ def process(job: Job, item: Found, taken: Counter[str] | None = None, *, brief: 
         say(*report(bracket, name))
     announce(job.model, bracket)
     started = time.perf_counter()
-    with Bar() as bar:
+    with Pace(0, "", "  strips", leave=False) as pace:
         hdr = reconstruct(
             job.model,
             frames_for(bracket, settings),
             bracket.ev,
             way=settings.inference,
-            progress=bar.show,
+            progress=pace.reach,
             say=tqdm.write,
         )
     bracket, hdr = with_extra_frames(bracket, hdr)
@@ -312,33 +313,12 @@ def undone(motion: Motion) -> list[list[float]] | None:
     return None if motion.method == "none" else motion.matrix.tolist()
 
 
-class Bar:
-    """A progress bar over the strips of a photograph, shown on a terminal."""
-
-    def __init__(self) -> None:
-        self.bar = tqdm(desc="  strips", unit="", leave=False, disable=None)
-
-    def __enter__(self) -> Bar:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.close()
-
-    def show(self, done: int, total: int) -> None:
-        self.bar.total = total
-        self.bar.update(done - self.bar.n)
-
-
 def announce(model: AFUNet, bracket: Bracket) -> None:
     """Say how long a large photograph will take, from a timed band of it."""
     pixels = math.prod(bracket.frames.shape[1:3])
     if pixels >= LARGE:
         seconds = estimate_seconds(model, bracket.frames, bracket.ev)
         say(f"  {pixels / 1e6:.1f} megapixels: about {duration(seconds)}")
-
-
-def duration(seconds: float) -> str:
-    return f"{seconds:.0f} seconds" if seconds < 100 else f"{seconds / 60:.0f} minutes"
 
 
 def say(*lines: str) -> None:

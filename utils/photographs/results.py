@@ -168,7 +168,7 @@ def _imagecodecs() -> ModuleType:
 def _camera_tags(shot: Shot) -> list[tuple[Any, ...]]:
     """Make, model and time as TIFF's extra tags."""
     texts = {Base.Make: _text(shot, Base.Make), Base.Model: _text(shot, Base.Model)}
-    texts[Base.DateTime] = shot.captured and shot.captured.strftime("%Y:%m:%d %H:%M:%S")
+    texts[Base.DateTime] = shot.captured.strftime("%Y:%m:%d %H:%M:%S") if shot.captured else None
     return [(int(tag), "s", 0, text, True) for tag, text in texts.items() if text]
 
 

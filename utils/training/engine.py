@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
-from tqdm import tqdm
 
 from utils.distributed import rank_and_world, total
 from utils.files import InputError, reason
+from utils.progress import Pace
 
 PATIENT_MINUTES = 10.0  # that the end of a run waits for room on a full disk
 RETRY_SECONDS = 2.0
@@ -330,21 +330,21 @@ class Trainer:
             group["lr"] = self.plan.learning_rate(epoch)
         self.network.train()
         self.epoch_meter, self.meter = Meter(self.progress.sums), Meter()
-        with closing(self.batches(epoch, self.progress.samples)) as stream, self._bar(epoch) as bar:
+        with closing(self.batches(epoch, self.progress.samples)) as stream, self._pace(epoch) as pace:
             while self.progress.samples + self.batches.samples_per_step <= self.batches.samples_per_epoch:
                 stopping = self._step(stream)
-                bar.update(self.batches.samples_per_step)
-                bar.set_postfix({name: f"{value:.4f}" for name, value in self.meter.means().items()}, refresh=False)
+                figures = ", ".join(f"{name} {value:.4f}" for name, value in self.meter.means().items())
+                pace.update(self.batches.samples_per_step, figures)
                 if stopping:
                     return False
                 if self._save_is_due():
                     self._save("last")
         return True
 
-    def _bar(self, epoch: int) -> tqdm:
-        whole, done = self.batches.samples_per_epoch, self.progress.samples
-        hidden = None if self.rank == 0 else True  # None: shown where somebody is looking
-        return tqdm(total=whole, initial=done, desc=f"epoch {epoch}", unit="image", leave=False, disable=hidden)
+    def _pace(self, epoch: int) -> Pace:
+        whole, done, last = self.batches.samples_per_epoch, self.progress.samples, self.plan.last_epoch
+        after = (last - epoch) * whole
+        return Pace(whole, "image", f"epoch {epoch}/{last}", done=done, after=after, quiet=self.rank > 0, leave=False)
 
     def _step(self, stream: Iterator[tuple[Tensor, Tensor]]) -> bool:
         """One optimiser step; True when some process was asked to stop."""
