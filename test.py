@@ -22,7 +22,7 @@ import utils.interrupts  # noqa: F401  (first, so that Ctrl-C is one line)
 from datasets.options import add_dataset_options, choose_dataset
 from datasets.scenes import Layout, Scene, check_scenes, find_scenes
 from utils.choices import Way
-from utils.cli import INTERRUPTED, existing_file, pick_device, positive, run
+from utils.cli import INTERRUPTED, existing_file, pick_device, positive, positive_number, run
 from utils.evaluation.options import add_metric_options, choose_scoring
 from utils.evaluation.predictions import Predictions, find_predictions, named_folder
 from utils.files import InputError, writable_folder
@@ -67,6 +67,7 @@ def evaluate(
     from utils.evaluation import records
     from utils.evaluation.console import Interrupts, run_scenes
     from utils.evaluation.evaluator import Evaluation
+    from utils.evaluation.report import Views, room_for
 
     device, scoring = own_gpu(pick_device(args.device)), choose_scoring(args, maps=args.vdp_map)
     set_threads(args.threads, device)
@@ -75,9 +76,12 @@ def evaluate(
         default = Path("results") / (f"{dataset}_compared" if predictions else dataset)
         save_dir = writable_folder(args.save_dir or default, "--save_dir")
         save = records.Saver(save_dir, args.format, scoring) if args.save_results else records.save_nothing
-        evaluation = Evaluation(methods, device, scoring, save)
+        views = Views(save_dir, room_for(args.report_size, len(scenes)), args.format if args.save_results else "")
+        saves = records.together(save, views.add) if args.report else save
+        evaluation = Evaluation(methods, device, scoring, saves, with_frames=args.report)
         outcomes = gather_what_is_left(run_scenes(evaluation, scenes[rank::world], rank > 0, interrupts))
-        return write_down(evaluation, dataset, scenes, outcomes, facts, save_dir) if rank == 0 else 0
+        shown = gather_what_is_left(views.made) if args.report else None
+        return write_down(evaluation, dataset, scenes, outcomes, facts, save_dir, shown) if rank == 0 else 0
 
 
 def write_down(
@@ -87,9 +91,11 @@ def write_down(
     outcomes: Sequence[Outcome],
     facts: dict[str, Any],
     save_dir: Path,
+    shown: list[View] | None,
 ) -> int:
-    """The tables of what was done, marked where it is not all; 1 where a scene failed, 130 after a stop."""
+    """The tables of what was done, marked where it is not all, and the report; 1 where a scene failed, 130 after a stop."""
     from utils.evaluation import records
+    from utils.evaluation.report import write_report
     from utils.evaluation.tables import Results, summary, write_tables
 
     undone = records.left_undone(scenes, outcomes)
@@ -101,7 +107,9 @@ def write_down(
         notes.insert(0, f"INCOMPLETE: the run ended early; {len(undone)} of {len(scenes)} scenes were not done.")
     results = Results(dataset, rows, facts, notes)
     write_tables(save_dir, results)
-    print(f"\n{summary(results)}\n\nWritten to {save_dir}: metrics.json, metrics.csv, metrics.md")
+    report = [] if shown is None else [write_report(save_dir, results, shown).name]
+    written = ", ".join(["metrics.json", "metrics.csv", "metrics.md", *report])
+    print(f"\n{summary(results)}\n\nWritten to {save_dir}: {written}")
     return INTERRUPTED if undone else 1 if results.failures else 0
 
 
@@ -165,6 +173,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("--save_dir", type=Path, help="default: results/<dataset>")
     add("--save_results", action=argparse.BooleanOptionalAction, default=True, help="write images and pictures")
     add("--format", choices=["hdr", "exr", "both"], default="hdr", help="of the written HDR images")
+    add("--report", action="store_true", help="write report.html, to look at the results with; needs no network")
+    add("--report_size", type=positive_number, default=24.0, help="its size in megabytes at most (default: 24)")
     add_metric_options(parser, ["paper"])
     files = parser.add_argument_group("results of other methods")
     files.add_argument(

@@ -112,6 +112,13 @@ def write_png(path: str | Path, picture: np.ndarray) -> None:
         temporary.write_bytes(data)
 
 
+def encode_webp(picture: np.ndarray, quality: int) -> bytes:
+    """(H, W, 3) uint8 RGB as the bytes of a WebP file; quality 1 to 100."""
+    ok, data = cv2.imencode(".webp", np.ascontiguousarray(picture[..., ::-1]), [cv2.IMWRITE_WEBP_QUALITY, quality])
+    assert ok
+    return data.tobytes()
+
+
 def to_8_bit(image: np.ndarray) -> np.ndarray:
     """[0, 1], any shape -> uint8, rounded; what lies outside is cut off, NaN is black. uint8 comes back as it is."""
     if image.dtype == np.uint8:

@@ -28,6 +28,16 @@ def tone_mapped(hdr: np.ndarray) -> np.ndarray:
     return to_8_bit(tonemap(hdr.clip(0.0, 1.0)))
 
 
+def coloured(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """A map (H, W) as (H, W, 3) uint8 in the colours of every picture here; ``low`` and ``high`` are their ends."""
+    return _as_picture(values, (low, high))
+
+
+def map_colours(count: int = 9) -> list[str]:
+    """The colours of maps from low to high, as a page writes them: ``#000004`` ..."""
+    return [matplotlib.colors.to_hex(colour) for colour in matplotlib.colormaps[COLOURS](np.linspace(0.0, 1.0, count))]
+
+
 def panel(
     images: Sequence[np.ndarray],
     titles: Sequence[str],

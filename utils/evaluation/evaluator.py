@@ -63,12 +63,14 @@ class Evaluation:
         device: where figures are computed.
         scoring: which ones.
         save: called with all that was made of a scene.
+        with_frames: read the frames even where no method needs them, because ``save`` does.
     """
 
     methods: Sequence[Method]
     device: torch.device
     scoring: Scoring = field(default_factory=Scoring)
     save: Callable[[Sequence[Scored]], None] = lambda scored: None
+    with_frames: bool = False
 
     def run(self, scenes: Sequence[Scene]) -> Iterator[list[Outcome]]:
         """Per scene, in order, the outcome of every method. What fails does not stop the rest.
@@ -81,7 +83,7 @@ class Evaluation:
             yield finishing.result()
 
     def _read(self, scene: Scene) -> Reading:
-        if not any(method.needs_frames for method in self.methods):
+        if not (self.with_frames or any(method.needs_frames for method in self.methods)):
             return Reading(scene.read_label())
         bracket = scene.read()
         return Reading(bracket.label, bracket.frames, bracket.ev)

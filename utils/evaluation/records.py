@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from utils.images import write_hdr
 from utils.inference import RAN
 from utils.provenance import device_name, git_revision, versions
 from utils.shipped import SHIPPED, SHIPPED_FACTS
+
+Save = Callable[[Sequence[Scored]], None]
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,16 @@ class Saver:
         write_methods_picture(
             self.folder / f"{made.scene.name}_methods.png", made.scene.name, made.reading.label, shown, vdp
         )
+
+
+def together(*saves: Save) -> Save:
+    """All of them, one after the other."""
+
+    def save_all(scored: Sequence[Scored]) -> None:
+        for save in saves:
+            save(scored)
+
+    return save_all
 
 
 def save_nothing(scored: Sequence[Scored]) -> None:

@@ -141,23 +141,40 @@ def to_csv(results: Results) -> str:
 
 def to_markdown(results: Results) -> str:
     """The run's rows under the paper's rows for this data set, what their differences mean, then every scene."""
-    published = PUBLISHED.get(results.dataset, {}) if VDP in results.columns else {}
-    rows = {_published_name(name, results): _padded(row, results.columns) for name, row in published.items()}
-    rows |= {f"**{name}**": _cells(average, results.columns) for name, average in results.averages.items()}
-    title = (
-        "Methods" if len(results.rows) > 1 else "AFUNet" if results.rows[0].name.startswith("AFUNet") else "A method"
-    )
+    rows = method_rows(results)
+    bold = {f"**{name}**" if name in results.averages else name: row for name, row in rows.items()}
     parts = [
-        f"# {title} on {results.dataset}: mean over {len(results.common)} scene(s)",
-        markdown_table("method", rows, results.columns),
-        *results.notes,
+        f"# {table_title(results)}: mean over {len(results.common)} scene(s)",
+        markdown_table("method", bold, results.columns),
+        *all_notes(results),
     ]
-    if published:
-        parts.append("Published rows: Table 1 of the AFUNet paper (ICCV 2025).")
     parts += _differences_part(results)
-    parts += ["## Scenes", markdown_table("scene", _scene_rows(results), results.columns)]
+    parts += ["## Scenes", markdown_table("scene", scene_rows(results), results.columns)]
     parts += [f"Failed: {message}" for message in results.failures]
     return "\n\n".join(parts) + "\n"
+
+
+def table_title(results: Results) -> str:
+    """``AFUNet on kalantari``."""
+    several, name = len(results.rows) > 1, results.rows[0].name
+    title = "Methods" if several else "AFUNet" if name.startswith("AFUNet") else "A method"
+    return f"{title} on {results.dataset}"
+
+
+def method_rows(results: Results) -> dict[str, list[float]]:
+    """The paper's rows for this data set, then the run's, by name."""
+    rows = {_published_name(name, results): _padded(row, results.columns) for name, row in _published(results).items()}
+    return rows | {name: _cells(average, results.columns) for name, average in results.averages.items()}
+
+
+def all_notes(results: Results) -> list[str]:
+    """The lines under the table, the source of published rows included."""
+    source = ["Published rows: Table 1 of the AFUNet paper (ICCV 2025)."] if _published(results) else []
+    return [*results.notes, *source]
+
+
+def _published(results: Results) -> Mapping[str, Sequence[float]]:
+    return PUBLISHED.get(results.dataset, {}) if VDP in results.columns else {}
 
 
 def summary(results: Results) -> str:
@@ -214,7 +231,7 @@ def _published_name(name: str, results: Results) -> str:
     return f"{name}, published" if name == "AFUNet" or _is_own(name, results) else name
 
 
-def _scene_rows(results: Results) -> dict[str, list[float]]:
+def scene_rows(results: Results) -> dict[str, list[float]]:
     """Every scene with every method, scene by scene."""
     several = len(results.rows) > 1
     scenes = dict.fromkeys(scene for row in results.rows for scene in row.scenes)
