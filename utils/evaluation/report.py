@@ -49,8 +49,9 @@ STOP_SHARE = 0.5  # side of a picture at one exposure, as a share of the tone-ma
 QUALITY = 82  # of WebP
 BASE64 = 4 / 3  # characters per byte
 ATTEMPTS = 5  # at a size that fits
+FULL_ENOUGH = 0.75  # share of the room that need not be used better
 SMALLEST = 96  # pixels of a picture's longer side, however little room there is
-GUESS = 0.25  # bytes per pixel to begin with
+GUESS = 0.12  # bytes per pixel to begin with
 
 MEANINGS = {
     "PSNR-mu": "Peak signal-to-noise ratio in dB of the tone-mapped images: how near the picture is to the truth as a "
@@ -75,7 +76,7 @@ class Shown:
     Attributes:
         name, kind, about: what the page calls it; "input", "result", "truth" or "map"; a line below it.
         detail: (H, W, 3) uint8, tone-mapped or in the colours of a map.
-        stops: the same size, one per exposure; [] for a map.
+        stops: one per exposure, STOP_SHARE of the size; [] for a map.
         ends: what both ends of a map's colours mean; "" for a picture.
     """
 
@@ -281,7 +282,8 @@ def _photographs(
 
 def _photograph(name: str, kind: str, about: str, linear: np.ndarray, exposures: np.ndarray) -> Shown:
     linear = np.nan_to_num(linear.astype(np.float32))
-    stops = [to_8_bit(to_ldr(linear, float(exposure))) for exposure in exposures]
+    small = _scaled(linear, STOP_SHARE)
+    stops = [to_8_bit(to_ldr(small, float(exposure))) for exposure in exposures]
     return Shown(name, kind, about, to_8_bit(tonemap(linear.clip(0.0, 1.0))), stops)
 
 
@@ -312,18 +314,21 @@ def _fitting(shown: Sequence[Shown], room: float) -> tuple[list[list[str]], int]
     pixels = height * width * sum(1 + STOP_SHARE**2 * len(item.stops) for item in shown)
     least = min(SMALLEST / max(height, width), 1.0)
     scale = min(1.0, max(least, math.sqrt(max(room, 0.0) / (GUESS * BASE64 * pixels))))
+    best: tuple[float, float, list[list[str]]] | None = None  # bytes, scale, pictures
     for _ in range(ATTEMPTS):
         encoded = [_encoded(item, scale) for item in shown]
         size = sum(len(uri) for uris in encoded for uri in uris)
-        if size <= room or scale == least:
+        if best is None or size <= room or best[0] > room:
+            best = size, scale, encoded
+        if scale == least or FULL_ENOUGH * room <= size <= room or (size <= room and scale == 1.0):
             break
-        scale = max(least, 0.95 * scale * math.sqrt(room / size)) if room > 0 else least
-    return encoded, max(round(width * scale), 1)
+        scale = min(1.0, max(least, 0.93 * scale * math.sqrt(max(room, 0.0) / size)))
+    assert best is not None
+    return best[2], max(round(width * best[1]), 1)
 
 
 def _encoded(item: Shown, scale: float) -> list[str]:
-    stops = [_data_uri(_scaled(stop, scale * STOP_SHARE)) for stop in item.stops]
-    return [_data_uri(_scaled(item.detail, scale)), *stops]
+    return [_data_uri(_scaled(picture, scale)) for picture in (item.detail, *item.stops)]
 
 
 def _scaled(picture: np.ndarray, scale: float) -> np.ndarray:
