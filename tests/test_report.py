@@ -16,11 +16,13 @@ import pytest
 from PIL import Image
 
 from tests.browser import Watched, browser, watched  # noqa: F401  fixtures
+from tests.test_test_script import script
 from utils.evaluation.report import View, room_for, scene_view, write_report
-from utils.evaluation.tables import Results
+from utils.evaluation.tables import Results, Row
 from utils.exposure import to_ldr, tonemap
+from utils.images import write_exr, write_hdr, write_ldr
 
-FIGURES = {"PSNR-mu": 44.9, "PSNR-l": 42.6, "SSIM-mu": 0.99, "SSIM-l": 0.98}
+FIGURES = {"PSNR-mu": 44.9, "PSNR-l": 42.6, "SSIM-mu": 0.99, "SSIM-l": 0.98, "HDR-VDP-2": 66.0}
 EV = np.array([0.0, 2.0, 4.0], np.float32)
 NASTY = 'a</script><b>"1" & 2'
 
@@ -41,10 +43,10 @@ def view(name: str = "001", room: float = 1e6, **changes: Any) -> View:
     return scene_view(name, frames, EV, label, methods, **{**given, **changes})
 
 
-def results(**changes: Any) -> Results:
-    scenes = {"001": dict(FIGURES), "002": {**FIGURES, "PSNR-mu": 50.0}, "003": {**FIGURES, "PSNR-mu": math.inf}}
-    given = {"dataset": "kalantari", "row": "afunet.pth", "scenes": scenes, "notes": ["a note"]}
-    return Results(**{**given, **changes})
+def results(row: str = "AFUNet, afunet.pth", scenes: Any = None, failures: Any = None, **changes: Any) -> Results:
+    three = {"001": dict(FIGURES), "002": {**FIGURES, "PSNR-mu": 50.0}, "003": {**FIGURES, "PSNR-mu": math.inf}}
+    rows = [Row(row, scenes or three, failures or {})]
+    return Results(**{"dataset": "kalantari", "rows": rows, "notes": ["a note"], **changes})
 
 
 def pixels(uri: str) -> np.ndarray:
@@ -140,9 +142,37 @@ def test_names_cannot_break_out_of_the_page(tmp_path: Path) -> None:
     assert data and len(json.loads(data[1])[0]["looks"]) == 8
 
 
+def test_several_methods_have_rows_scenes_and_differences(tmp_path: Path) -> None:
+    scenes = {name: {"PSNR-mu": value} for name, value in (("a", 40.0), ("b", 41.0), ("c", 43.0))}
+    others = {name: {"PSNR-mu": value["PSNR-mu"] + 1.0} for name, value in scenes.items()}
+    made = Results("samples", [Row("one", scenes), Row("two", others)])
+    text = write_report(tmp_path, made, [view("a")]).read_text()
+    for words in ("Methods on samples", "a, one", "c, two", "Which differences mean something", "+1.00"):
+        assert words in text
+
+
 def test_views_come_in_the_order_of_the_scenes(tmp_path: Path) -> None:
     text = write_report(tmp_path, results(), [view("002"), view("of another run"), view("001")]).read_text()
     assert re.findall(r'<h3 id="name-\d">(.*?)</h3>', text) == ["001", "002"]
+
+
+def test_predictions_get_a_report_with_the_inputs(tmp_path: Path) -> None:
+    frames, label = draw()
+    for name in ("001", "002"):
+        folder = tmp_path / "data" / "Kal" / "Test" / "Test-set" / name
+        folder.mkdir(parents=True)
+        for i, frame in enumerate(frames):
+            write_ldr(folder / f"{i}.tif", frame)
+        (folder / "exposure.txt").write_text("0\n2\n4\n")
+        write_hdr(folder / "HDRImg.hdr", label)
+        write_exr(tmp_path / "their results" / f"{name}.exr", label * 0.9)
+    options = ["--dataset", "kalantari", "--dataset_dir", str(tmp_path / "data"), "--vdp", "none", "--report"]
+    options += ["--predictions", f"theirs={tmp_path / 'their results'}", "--save_dir", str(tmp_path / "out")]
+    assert script.main([*options, "--report_size", "0.2"]) == 0
+    page = tmp_path / "out" / "report.html"
+    assert page.stat().st_size < 0.2e6
+    for words in ("../their%20results/001.exr", '"Input 2"', "Error of theirs"):
+        assert words in page.read_text()
 
 
 def column(page: Any, table: int, number: int) -> list[str]:

@@ -206,8 +206,8 @@ def room_for(megabytes: float, scenes: int) -> float:
 
 def write_report(folder: Path, results: Results, views: Sequence[View]) -> Path:
     """Write ``report.html``: the tables of ``results``, and the views in the order of its scenes. Returns its path."""
-    places = {name: place for place, name in enumerate(dict.fromkeys(name for row in results.rows for name in row.scenes))}
-    views = sorted((view for view in views if view.name in places), key=lambda view: places[view.name])
+    order = list(dict.fromkeys(name for row in results.rows for name in row.scenes))
+    views = sorted((view for view in views if view.name in order), key=lambda view: order.index(view.name))
     environment = Environment(loader=FileSystemLoader(ASSETS), autoescape=True, trim_blocks=True)
     text = environment.get_template(NAME).render(
         page=page_of(results),
