@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from utils import progress
-from utils.progress import Pace, duration, paced, per_second
+from utils.progress import Pace, duration, heard_by, paced, per_second
 
 
 @pytest.fixture
@@ -76,6 +76,14 @@ def test_a_terminal_shows_a_bar_and_no_lines(wait: Callable[[float], None], monk
     assert not pace.in_lines
     assert "epoch 1" in terminal.getvalue()
     assert "images/s, about" not in terminal.getvalue()
+
+
+def test_a_listener_hears_of_the_work_in_its_block_only() -> None:
+    heard: list[tuple[int, int]] = []
+    with heard_by(lambda done, total: heard.append((done, total))):
+        list(paced("ab", "scene"))
+    list(paced("ab", "scene"))
+    assert heard == [(1, 2), (2, 2)]
 
 
 def test_units() -> None:

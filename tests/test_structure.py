@@ -143,7 +143,7 @@ def test_the_network_knows_no_files_devices_or_options() -> None:
         assert not re.search(r"\.hdr\b|\.pth\b|exposure", code(path)), path.name
 
 
-@pytest.mark.parametrize("script", ["predict.py", "test.py", "train.py"])
+@pytest.mark.parametrize("script", ["app.py", "predict.py", "test.py", "train.py"])
 def test_options_are_parsed_before_torch_is_imported(script: str) -> None:
     """Followed through every import at the top of a file: --help and mistakes cost no second of imports."""
     seen: set[Path] = set()

@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from types import TracebackType
 from typing import TypeVar
 
 from tqdm import tqdm
 
 INTERVAL = 60.0  # seconds between two lines
+Listener = Callable[[int, int], None]  # gets how much is done, and of how much
+_listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 Item = TypeVar("Item")
+
+
+@contextmanager
+def heard_by(listener: Listener) -> Iterator[None]:
+    """Work that this thread does within the block also tells ``listener``, e.g. a bar on a web page."""
+    before = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(before)
 
 
 class Pace:
@@ -59,9 +73,12 @@ class Pace:
         if note:
             self.bar.set_postfix_str(note, refresh=False)
         self.bar.update(count)
+        if listener := _listener.get():
+            listener(self.done, self.total)
         if self.in_lines and self.done < self.total and time.monotonic() - self.told >= INTERVAL:
             self.told = time.monotonic()
-            print(self.line(note), file=sys.stderr, flush=True)
+            with suppress(OSError, ValueError):  # a closed terminal costs no step
+                print(self.line(note), file=sys.stderr, flush=True)
 
     def reach(self, done: int, total: int) -> None:
         """The same by what is done of how much, for work that tells its total as it goes."""
