@@ -45,7 +45,7 @@ def browser() -> Iterator[Any]:
 def watched(browser: Any) -> Iterator[Watched]:
     """An empty page of 1280x800."""
     page = browser.new_page(viewport={"width": 1280, "height": 800})
-    page.set_default_timeout(30_000)
+    page.set_default_timeout(90_000)  # a machine may be busy
     watch = Watched(page)
     page.on("pageerror", lambda error: watch.errors.append(str(error)))
     page.on("console", lambda message: watch.errors.append(message.text) if message.type == "error" else None)
