@@ -8,7 +8,7 @@ PIP = $(RUN) -m pip install --disable-pip-version-check -q
 .PHONY: demo test quick check format clean
 
 demo: $(VENV)/.ready
-	$(RUN) test.py --save_dir results/demo
+	$(RUN) test.py --save_dir results/demo --report
 
 test: check
 	$(RUN) -m pytest -n 2

@@ -83,4 +83,4 @@ def paste(page: Image.Image, picture: np.ndarray, place: tuple[int, int], size: 
 
 
 if __name__ == "__main__":
-    run(main)  # type: ignore[arg-type]
+    run(main)

@@ -7,3 +7,5 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # read once, when torch is import
 import torch
 
 os.environ.setdefault("TRITON_INTERPRET", str(int(not torch.cuda.is_available())))  # read once, with models.kernels
+
+from tests.browser import browser, watched  # noqa: F401  for all tests of pages

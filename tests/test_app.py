@@ -21,7 +21,7 @@ from PIL import Image
 import app
 import predict
 from models import AFUNet, AFUNetConfig
-from tests.browser import Watched, browser, watched  # noqa: F401  fixtures
+from tests.browser import Watched
 from tests.handheld import write_bracket
 from utils.checkpoint import load_model, save_checkpoint
 from utils.cli import run
@@ -236,7 +236,7 @@ def clear(page: Any) -> None:
 
 
 @pytest.mark.slow
-def test_in_a_browser(service: Service, running: Page, watched: Watched, tmp_path: Path) -> None:  # noqa: F811
+def test_in_a_browser(service: Service, running: Page, watched: Watched, tmp_path: Path) -> None:
     paths = bracket(tmp_path / "in", names=("a.jpg", "b.jpg", "c.jpg"))
     page = watched.page
     page.goto(running.address)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.browser import Watched, browser, watched  # noqa: F401  fixtures
+from tests.browser import Watched
 from tests.test_test_script import script
 from utils.evaluation.report import View, room_for, scene_view, write_report
 from utils.evaluation.tables import Results, Row
@@ -180,7 +180,7 @@ def column(page: Any, table: int, number: int) -> list[str]:
 
 
 @pytest.mark.slow
-def test_in_a_browser(tmp_path: Path, watched: Watched) -> None:  # noqa: F811
+def test_in_a_browser(tmp_path: Path, watched: Watched) -> None:
     path = write_report(tmp_path, results(), [view("001"), view("002")])
     page = watched.page
     page.goto(path.as_uri())
