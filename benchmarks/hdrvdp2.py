@@ -67,14 +67,23 @@ def peak_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
 
 
-def measure(prediction: Tensor, label: Tensor, repeats: int) -> None:
-    """Print the lines of one device."""
-    first = seconds(prediction, label, maps=False)
-    print(f"{prediction.device.type}: first call {first:.2f} s")
+def measure(prediction: Tensor, label: Tensor, repeats: int) -> dict[str, float]:
+    """Seconds of the first call; median and best of Q and of Q with the maps; and GiB of memory, on one device."""
+    found = {"first call": seconds(prediction, label, maps=False)}
     for name, maps in (("Q", False), ("Q and maps", True)):
         times = [seconds(prediction, label, maps=maps) for _ in range(repeats)]
-        used = torch.cuda.max_memory_allocated() / 2**30 if prediction.is_cuda else peak_memory()
-        print(f"  {name}: median {statistics.median(times):.3f} s, best {min(times):.3f} s; memory {used:.2f} GiB")
+        found |= {f"{name}, median": statistics.median(times), f"{name}, best": min(times)}
+        found[f"{name}, GiB"] = torch.cuda.max_memory_allocated() / 2**30 if prediction.is_cuda else peak_memory()
+    return found
+
+
+def describe(device: str, found: dict[str, float]) -> str:
+    """The lines of one device."""
+    lines = [f"{device}: first call {found['first call']:.2f} s"]
+    for name in ("Q", "Q and maps"):
+        median, best, memory = (found[f"{name}, {figure}"] for figure in ("median", "best", "GiB"))
+        lines.append(f"  {name}: median {median:.3f} s, best {best:.3f} s; memory {memory:.2f} GiB")
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -85,7 +94,7 @@ def main() -> None:
     devices = {"cpu", "cuda"} if args.device == "auto" and torch.cuda.is_available() else {args.device}
     prediction, label = image_pair(height, width)
     for device in sorted(str(pick_device(name)) for name in devices):
-        measure(prediction.to(device), label.to(device), args.repeats)
+        print(describe(device, measure(prediction.to(device), label.to(device), args.repeats)), flush=True)
 
 
 if __name__ == "__main__":

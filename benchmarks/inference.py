@@ -21,7 +21,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,12 +44,12 @@ Variant = Callable[[Tensor], Any]
 
 def variants(model: AFUNet, device: torch.device) -> dict[str, Variant]:
     """Every way to run the network, by the name it has in the table. The first is the baseline."""
-    rebuilt, cached = PlainAFUNet(model, "rebuilt"), PlainAFUNet(model, "cached")
+    rebuilt, kept = PlainAFUNet(model, "rebuilt"), PlainAFUNet(model, "kept")
     fused = copy.deepcopy(model)
     model.use_kernels(False)
     table: dict[str, Variant] = {
         "plain, masks rebuilt": rebuilt,
-        "plain, masks kept": cached,
+        "plain, masks kept": kept,
         "model(x)": model,
         "streaming": partial(reconstruct, model),
         "streaming, half storage": partial(reconstruct, model, storage=torch.float16),
@@ -71,15 +72,22 @@ def variants(model: AFUNet, device: torch.device) -> dict[str, Variant]:
     return table
 
 
+@contextmanager
+def tf32(on: bool = True) -> Iterator[None]:
+    """Within the block a GPU's float32 products and convolutions may be made in TF32; behind it they are float32."""
+    torch.set_float32_matmul_precision("high" if on else "highest")
+    torch.backends.cudnn.allow_tf32 = on
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision("highest")
+        torch.backends.cudnn.allow_tf32 = False
+
+
 def with_tf32(variant: Variant) -> Variant:
     def call(x: Tensor) -> object:
-        torch.set_float32_matmul_precision("high")
-        torch.backends.cudnn.allow_tf32 = True
-        try:
+        with tf32():
             return variant(x)
-        finally:
-            torch.set_float32_matmul_precision("highest")
-            torch.backends.cudnn.allow_tf32 = False
 
     return call
 
@@ -121,8 +129,13 @@ def times(chosen: dict[str, Variant], x: Tensor, runs: int) -> dict[str, float]:
 
 def errors(chosen: dict[str, Variant], x: Tensor, model: AFUNet) -> dict[str, float]:
     """Each variant's largest difference from the network in float64."""
-    exact = reconstruct(copy.deepcopy(model).double(), x.double(), strip_rows=EXACT_ROWS)
+    exact = in_float64(model, x)
     return {name: float((variant(x) - exact).abs().max()) for name, variant in chosen.items()}
+
+
+def in_float64(model: AFUNet, x: Tensor) -> Tensor:
+    """What the network gives in float64."""
+    return torch.as_tensor(reconstruct(copy.deepcopy(model).double(), x.double(), strip_rows=EXACT_ROWS))
 
 
 def alone(name: str, size: tuple[int, int], device: torch.device) -> tuple[float, float]:

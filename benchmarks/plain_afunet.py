@@ -21,10 +21,11 @@ State = dict[str, Tensor]
 class PlainAFUNet(torch.nn.Module):
     """The plain network with the weights of a model; they are shared, so gradients arrive in the model's parameters.
 
-    ``masks`` is "rebuilt" (on the CPU in every block, shifted or not, as released) or "cached". No stochastic depth.
+    ``masks`` is "rebuilt" (on the CPU in every block, shifted or not, as released) or "kept" (on the device). No
+    stochastic depth.
     """
 
-    def __init__(self, model: AFUNet, masks: str = "cached") -> None:
+    def __init__(self, model: AFUNet, masks: str = "kept") -> None:
         super().__init__()
         self.config = model.config
         self.masks = masks
@@ -104,11 +105,18 @@ class PlainAFUNet(torch.nn.Module):
         return x + linear(F.gelu(h), w, f"{name}.mlp.fc2")
 
     def mask(self, H: int, W: int, shift: int, like: Tensor) -> Tensor:
-        build = shift_mask.__wrapped__ if self.masks == "rebuilt" else shift_mask
-        return build(H, W, shift).to(like)
+        if self.masks == "rebuilt":
+            return shift_mask(H, W, shift).to(like)
+        return kept_mask(H, W, shift, like.device, like.dtype)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=2)
+@torch.inference_mode(False)  # what is kept has to serve a training too
+def kept_mask(H: int, W: int, shift: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """``shift_mask`` where the network computes: copying it there for every block would be most of a GPU's time."""
+    return shift_mask(H, W, shift).to(device, dtype)
+
+
 def shift_mask(H: int, W: int, shift: int) -> Tensor:
     """(windows, 64, 64): -100 between pixels that only the roll has brought together."""
     regions = torch.zeros(1, H, W, 1)
@@ -152,6 +160,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, w: State, name: str, heads: int, 
 
 
 @lru_cache(maxsize=1)
+@torch.inference_mode(False)
 def position_index() -> Tensor:
     """(64, 64): row of the bias table for each pair of pixels of a window."""
     y, x = torch.meshgrid(torch.arange(8), torch.arange(8), indexing="ij")

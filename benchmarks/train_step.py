@@ -18,6 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmarks.inference import tf32
+from benchmarks.plain_afunet import PlainAFUNet
 from datasets import cache, crops
 from datasets.scenes import LAYOUTS, find_scenes
 from models import AFUNet, AFUNetConfig
@@ -58,12 +60,14 @@ class Variant:
     speeds: list[float]
     waiting: list[float]
     memory: float = 0.0
+    tf32: bool = False
 
     def run_round(self, number: int) -> None:
         """One epoch; the first is a warm-up."""
         self.trainer.plan = replace(self.trainer.plan, stop_after=number + 1)
         reset_peak(self.trainer.device)
-        self.trainer.fit()
+        with tf32(self.tf32):
+            self.trainer.fit()
         assert isinstance(self.trainer.log, Records)
         if number > 0:
             self.speeds.append(self.trainer.log.values["images_per_s"])
@@ -96,32 +100,40 @@ def make_parser() -> argparse.ArgumentParser:
 
 def make_variants(args: argparse.Namespace, device: torch.device) -> list[Variant]:
     """AFUNet as it is trained by default first, then what was asked for."""
-    config = AFUNetConfig(stages=args.stages, drop_path=0.0)  # the plain network has no stochastic depth
-    models = {"AFUNet": AFUNet(config).to(device)}
-    networks: dict[str, Any] = dict(models)
-    if args.checkpointing:
-        models["recomputing"] = networks["recomputing"] = AFUNet(config, checkpointing=True).to(device)
-    for name, asked, mode in (
-        ("compiled", args.compile, "default"),
-        ("CUDA graphs", args.cuda_graphs, "reduce-overhead"),
-    ):
-        if asked:
-            models[name] = AFUNet(config).to(device)
-            networks[name] = torch.compile(models[name], mode=mode)
-    if args.plain:
-        from benchmarks.plain_afunet import PlainAFUNet
-
-        models["plain"] = AFUNet(config).to(device)
-        networks["plain"] = PlainAFUNet(models["plain"], masks="rebuilt").to(device)
+    asked = {
+        "AFUNet": True,
+        "recomputing": args.checkpointing,
+        "compiled": args.compile,
+        "CUDA graphs": args.cuda_graphs,
+        "plain, masks rebuilt": args.plain,
+    }
     criterion = make_criterion(args.perceptual).to(device)
-    return [
-        Variant(name, make_trainer(args, model, networks[name], criterion), [], []) for name, model in models.items()
-    ]
+    return [make_variant(name, args, device, criterion) for name, wanted in asked.items() if wanted]
+
+
+def make_variant(name: str, args: argparse.Namespace, device: torch.device, criterion: TrainingLoss) -> Variant:
+    """A network to train, by its name, in the precision of ``args``."""
+    config = AFUNetConfig(stages=args.stages, drop_path=0.0)  # the plain network has no stochastic depth
+    torch.manual_seed(SEED)
+    model = AFUNet(config, checkpointing=name == "recomputing").to(device)
+    return Variant(name, make_trainer(args, model, as_called(model, name), criterion), [], [], tf32=args.tf32)
+
+
+def as_called(model: AFUNet, name: str) -> nn.Module:
+    """The network as the training calls it; its parameters are the model's."""
+    if name.startswith("plain"):
+        return PlainAFUNet(model, name.rpartition(" ")[2])
+    if name in ("compiled", "CUDA graphs"):
+        mode = "reduce-overhead" if name == "CUDA graphs" else "default"
+        compiled: Any = torch.compile(model, mode=mode)
+        return compiled
+    return model
 
 
 def make_criterion(perceptual: str) -> TrainingLoss:
     if perceptual == "fft":
         return TrainingLoss(FFTLoss())
+    torch.manual_seed(SEED)
     return TrainingLoss(VGGLoss(vgg19_trunk().state_dict()))
 
 
@@ -178,9 +190,6 @@ def main() -> int:
     args = make_parser().parse_args()
     device = pick_device(args.device)
     args.amp = device.type == "cuda" if args.amp is None else args.amp
-    torch.set_float32_matmul_precision("high" if args.tf32 else "highest")
-    torch.backends.cudnn.allow_tf32 = args.tf32
-    torch.manual_seed(SEED)
     if device.type == "cpu":
         keep_freed_memory()
     variants = make_variants(args, device)

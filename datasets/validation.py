@@ -34,13 +34,22 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def make_sets(
+    photographs: list[Path], out: Path, workers: int, size: tuple[int, int], scenes: int
+) -> dict[str, list[Path]]:
+    """Make what is missing of the five sets below ``out``; the scene folders of each, by its name."""
+    made = {}
+    for name, vary in SETS.items():
+        recipe = Recipe(size, SEED, None, None, digest(photographs), vary)
+        made[name] = synthesise(photographs, out / name, range(scenes), recipe, workers)
+    return made
+
+
 def main() -> None:
     """Make what is missing of the five sets."""
     options = make_parser().parse_args()
     photographs = find_photographs(options.hdri, list(HELD_OUT), [])
-    for name, vary in SETS.items():
-        recipe = Recipe(SIZE, SEED, None, None, digest(photographs), vary)
-        synthesise(photographs, options.out / name, range(SCENES), recipe, options.workers)
+    make_sets(photographs, options.out, options.workers, SIZE, SCENES)
     print(f"{len(SETS)} sets of {SCENES} scenes in {options.out}")
 
 
