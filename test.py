@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from models import AFUNet
     from utils.evaluation.evaluator import Evaluation, Outcome
     from utils.evaluation.methods import Method
+    from utils.evaluation.report import View
 
 UNTRAINED = "UNTRAINED weights"
 
@@ -93,7 +94,7 @@ def write_down(
     save_dir: Path,
     shown: list[View] | None,
 ) -> int:
-    """The tables of what was done, marked where it is not all, and the report; 1 where a scene failed, 130 after a stop."""
+    """The tables and the report of what was done, marked where it is not all; 1 where a scene failed, 130 after a stop."""
     from utils.evaluation import records
     from utils.evaluation.report import write_report
     from utils.evaluation.tables import Results, summary, write_tables

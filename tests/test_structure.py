@@ -27,7 +27,7 @@ ADDRESSES = {  # a fact -> the only files that state it
     r"\b5e-4\b|\b0\.0005\b": {"train.py"},
     r"exposure\.txt['\"]": {"utils/files.py"},
     r"log\(1 \+": {"utils/exposure.py"},
-    r"allow_tf32": {"utils/cli.py", "benchmarks/inference.py", "benchmarks/train_step.py"},
+    r"allow_tf32": {"utils/cli.py", "benchmarks/inference.py"},
     r"afunet_synthetic\.pth": {"utils/shipped.py"},
 }
 NUMBERS = {2.2: "utils/exposure.py", 5000: "utils/exposure.py", 0.99: "utils/exposure.py"}

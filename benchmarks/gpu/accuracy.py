@@ -29,7 +29,7 @@ from utils.shipped import SHIPPED
 
 PSNR = "PSNR-mu"
 VDP = "HDR-VDP-2"
-TINY_SIDE = (64, 96)  # pixels of the samples that are looked at in tiny form
+TINY_SIDE = (32, 48)  # pixels of the samples that are looked at in tiny form
 STEPS = ("--batch_size", "6", "--train_patch_size", "64", "--steps", "250", "--rounds", "7", "--perceptual", "fft")
 PRECISIONS = ("float32", "bf16")
 

@@ -74,7 +74,7 @@ def measure(args: argparse.Namespace, bench: Bench, network: str, criterion: Tra
 
 def profile_steps(args: argparse.Namespace, bench: Bench, criterion: TrainingLoss) -> dict[str, Any]:
     """A few steps of the network under bfloat16 autocast, the loader's waiting apart."""
-    few = argparse.Namespace(**{**vars(args), "steps": 2, "num_workers": 0})
+    few = argparse.Namespace(**{**vars(args), "steps": 1 if bench.tiny else 2, "num_workers": 0})
     variant = make_variant("AFUNet", few, bench.device, criterion)
     return profiled(partial(next_round, variant), bench.device)
 
