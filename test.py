@@ -94,7 +94,7 @@ def write_down(
     save_dir: Path,
     shown: list[View] | None,
 ) -> int:
-    """The tables and the report of what was done, marked where it is not all; 1 where a scene failed, 130 after a stop."""
+    """Tables and report of what was done, marked where it is not all; 1 where a scene failed, 130 after a stop."""
     from utils.evaluation import records
     from utils.evaluation.report import write_report
     from utils.evaluation.tables import Results, summary, write_tables
