@@ -11,8 +11,8 @@ from torch import Tensor
 
 from benchmarks.plain_afunet import PlainAFUNet
 from models import AFUNet, AFUNetConfig
-from tests.golden_weights import GOLDEN, golden_state_dict, golden_tensor
-from utils.checkpoint import model_of, official_of
+from tests.golden_figures import GOLDEN, golden_case, golden_model, golden_tensor
+from utils.checkpoint import official_of
 
 CASES = {"square": 4, "batch": 4, "odd": 4, "stages2": 2, "stages6": 6}
 VARIANTS = [
@@ -23,15 +23,6 @@ VARIANTS = [
     AFUNetConfig(stages=2, order="fa"),
     AFUNetConfig(stages=2, order="fa", without=("cfm",)),
 ]
-
-
-def golden_case(name: str) -> tuple[Tensor, Tensor]:
-    data = np.load(GOLDEN / "forward.npz")
-    return torch.from_numpy(data[f"{name}_input"]), torch.from_numpy(data[f"{name}_output"])
-
-
-def golden_model(stages: int = 4) -> AFUNet:
-    return model_of(golden_state_dict(stages), "golden").eval()
 
 
 def variant_model(config: AFUNetConfig) -> AFUNet:

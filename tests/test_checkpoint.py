@@ -13,8 +13,7 @@ import pytest
 import torch
 
 from models import AFUNet, AFUNetConfig
-from tests.golden_weights import BUFFERS, MANIFEST, golden_state_dict
-from tests.test_afunet import golden_case
+from tests.golden_figures import BUFFERS, MANIFEST, golden_case, golden_state_dict
 from utils.checkpoint import (
     load_model,
     load_weights,

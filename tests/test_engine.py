@@ -17,11 +17,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from tests import golden_figures
 from utils.distributed import processes
 from utils.files import InputError
 from utils.training.engine import Plan, Trainer, Validation, check_resumable, mix
 
-GOLDEN = Path(__file__).parent / "golden" / "metrics"
+GOLDEN = golden_figures.GOLDEN / "metrics"
 EPOCH = 24  # samples
 
 

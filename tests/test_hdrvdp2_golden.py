@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,9 +12,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests import golden_figures
 from utils.hdrvdp2 import contrast, display, hdrvdp2, metric, numerics, pathway, pixels_per_degree, pooling, pyramid
 
-GOLDEN = Path(__file__).parent / "golden" / "hdrvdp2"
+GOLDEN = golden_figures.GOLDEN / "hdrvdp2"
 IMAGES = dict(np.load(GOLDEN / "images.npz"))
 CASES = {case["id"]: case for case in json.loads((GOLDEN / "golden.json").read_text())["cases"]}
 SOURCES = ("test", "reference")

@@ -15,7 +15,7 @@ from torch import Tensor
 from models import AFUNet, kernels
 from models.afunet import SwinBlock
 from models.streaming import reconstruct
-from tests.test_afunet import golden_model
+from tests.golden_figures import golden_model
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 SIZES = [(8, 8), (16, 24), (24, 40)]

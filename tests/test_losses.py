@@ -12,10 +12,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests import golden_figures
 from utils.files import InputError
 from utils.training.losses import FFTLoss, TrainingLoss, VGGLoss, training_loss, vgg19_trunk, vgg19_weights
 
-GOLDEN = Path(__file__).parent / "golden" / "metrics"
+GOLDEN = golden_figures.GOLDEN / "metrics"
 
 
 def figures(name: str) -> dict[str, float]:

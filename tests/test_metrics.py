@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,11 +11,12 @@ import torch
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
+from tests import golden_figures
 from utils.evaluation.metrics import METRICS, psnr, ssim
 from utils.exposure import tonemap
 from utils.files import InputError
 
-GOLDEN = Path(__file__).parent / "golden" / "metrics"
+GOLDEN = golden_figures.GOLDEN / "metrics"
 FIGURES: dict[str, dict[str, float]] = json.loads((GOLDEN / "figures.json").read_text())
 
 

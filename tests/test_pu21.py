@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from tests.golden_figures import GOLDEN
 from utils.evaluation.pu21 import PU21, encode, pu_ssim
 
-GOLDEN = Path(__file__).parent / "golden"
 FIGURES = json.loads((GOLDEN / "pu21.json").read_text())
 
 

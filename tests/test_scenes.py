@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from datasets.scenes import LAYOUTS, Scene, check_scenes, find_scenes
+from tests.golden_figures import GOLDEN
 from tests.scene_files import frame, write_scene
 from utils.exposure import network_input
 from utils.exr import write_exr
 from utils.files import InputError
 from utils.images import write_hdr, write_ldr
 
-GOLDEN = Path(__file__).parent / "golden"
 FOLDERS = {"kalantari": "Kal", "tel": "Tel", "hu": "Hu"}
 KALANTARI = LAYOUTS["kalantari"]
 

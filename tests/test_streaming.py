@@ -13,7 +13,8 @@ from benchmarks.plain_afunet import PlainAFUNet
 from models import AFUNet, AFUNetConfig, streaming
 from models.layers import biased_attention, padded_attention
 from models.streaming import reconstruct, with_halo
-from tests.test_afunet import CASES, VARIANTS, golden_case, golden_model, variant_model
+from tests.golden_figures import golden_case, golden_model
+from tests.test_afunet import CASES, VARIANTS, variant_model
 
 
 def random_input(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:

@@ -18,7 +18,7 @@ import torch
 from datasets.options import PATH_FLAGS, choose_dataset
 from datasets.scenes import SAMPLES
 from models import AFUNet
-from tests.golden_weights import MANIFEST, golden_state_dict
+from tests.golden_figures import GOLDEN, MANIFEST, golden_state_dict
 from utils.evaluation import records
 from utils.evaluation.options import choose_vdp
 from utils.files import InputError
@@ -26,7 +26,6 @@ from utils.hdrvdp2 import PROTOCOLS
 from utils.images import read_hdr
 
 ROOT = Path(__file__).parent.parent
-GOLDEN = Path(__file__).parent / "golden"
 SCENES = GOLDEN / "scenes"
 FOLDERS = {"kalantari": "Kal", "tel": "Tel", "hu": "Hu"}
 

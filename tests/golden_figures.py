@@ -1,4 +1,7 @@
-"""Weights that are a function of the official key alone, so that golden figures need no weight file."""
+"""Golden figures: where they lie, and the network they were measured with.
+
+Its weights are a function of the official key alone, so no weight file is needed.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+
+from models import AFUNet
+from utils.checkpoint import model_of
 
 GOLDEN = Path(__file__).parent / "golden"
 MANIFEST: dict[str, list[int]] = json.loads((GOLDEN / "state_dict_manifest.json").read_text())
@@ -51,3 +57,14 @@ def golden_state_dict(stages: int = 4) -> dict[str, Tensor]:
     """Every weight of the official network by its official key, without buffers."""
     keys = official_keys(stages)
     return {key: golden_tensor(key, tuple(shape)) for key, shape in keys.items() if not BUFFERS.search(key)}
+
+
+def golden_model(stages: int = 4) -> AFUNet:
+    """The network with the golden weights, in eval mode."""
+    return model_of(golden_state_dict(stages), "golden").eval()
+
+
+def golden_case(name: str) -> tuple[Tensor, Tensor]:
+    """Input, float32, and the official network's output, computed in float64."""
+    data = np.load(GOLDEN / "forward.npz")
+    return torch.from_numpy(data[f"{name}_input"]), torch.from_numpy(data[f"{name}_output"])
