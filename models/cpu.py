@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn.grad import conv2d_input, conv2d_weight
 
 BATCH = 16  # torch hands a 1x1 convolution to oneDNN for certain from this batch size on
@@ -48,6 +49,7 @@ class Product(torch.autograd.Function):
         return product(x, weight, bias)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         g = gradients[0]
@@ -78,6 +80,7 @@ class Convolution(torch.autograd.Function):
         return F.conv2d(x, weight, bias, groups=groups)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         g, groups = gradients[0], ctx.groups

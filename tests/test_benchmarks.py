@@ -1,0 +1,33 @@
+"""The benchmarks' table says what was measured."""
+
+from __future__ import annotations
+
+from benchmarks import all as benchmark
+from benchmarks.inference import table
+
+
+def measured(size: str) -> dict:
+    rows = {
+        benchmark.PLAIN: {"seconds": 20.0, "bytes": 2e9, "error": 1e-6},
+        benchmark.WHOLE: {"seconds": 5.0, "bytes": 1e9, "error": 2e-6},
+        benchmark.STRIPS: {"seconds": 4.0, "bytes": 2e8, "error": 3e-6},
+        benchmark.HALF: {"seconds": 8.0, "bytes": 1e8, "error": float("nan")},
+    }
+    return {"size": size, "runs": 1, "floor_seconds": 1.0, "variants": rows}
+
+
+def test_ratios_are_to_the_plain_network_of_the_same_run() -> None:
+    row = benchmark.inference_row("16x16", measured("16x16"))
+    assert "| 16x16 | 20.0 s (1.0x), 2,000 MB (1.0x) | 5.0 s (4.0x), 1,000 MB (2.0x) " in row
+    assert "| 4.0 s (5.0x), 200 MB (10.0x) | 8.0 s (2.5x), 100 MB (20.0x) | 25% |" in row
+    assert "| streaming | 4.000 | 5.00 | 25% | 200 | 10.0 | 3.0e-06 |" in table(measured("16x16"))
+
+
+def test_training_is_compared_round_by_round() -> None:
+    line = benchmark.training_line({"AFUNet": [3.0, 1.0, 2.0], "plain": [2.0, 1.0, 1.0]})
+    assert line == "Training step, 2 x 128x128: AFUNet 2.00 images/s (1.50x), plain 1.00 images/s (1.00x)"
+
+
+def test_the_machine_is_named() -> None:
+    facts = benchmark.machine()
+    assert facts["processor"] and facts["torch"] and facts["cores"] >= 1
