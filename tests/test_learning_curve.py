@@ -53,3 +53,21 @@ def test_a_folder_without_a_log_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").write_text("no log\n")
     with pytest.raises(InputError, match="not the log of a training"):
         read_curves([tmp_path])
+
+
+def test_a_last_line_that_a_kill_has_cut_short_is_left_out(runs: list[Path]) -> None:
+    whole = read_curves(runs)
+    log = runs[1] / "log.jsonl"
+    log.write_text(log.read_text() + '{"kind": "train", "st')
+    assert read_curves(runs) == whole
+    log.write_text(log.read_text() + "\n")
+    with pytest.raises(InputError, match=r"not the log of a training \(line 6"):
+        read_curves(runs)
+
+
+@pytest.mark.parametrize("line", ["[]", "3", '{"kind": 1}', '{"kind": "train", "step": 1}', "[" * 100_000])
+def test_lines_that_are_no_records_are_refused(line: str, runs: list[Path]) -> None:
+    log = runs[0] / "log.jsonl"
+    log.write_text(f"{line}\n{log.read_text()}")
+    with pytest.raises(InputError, match=r"line 1"):
+        read_curves(runs)
