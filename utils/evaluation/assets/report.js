@@ -46,9 +46,9 @@ class SceneView {
     for (const select of this.selects) {
       for (const [index, look] of this.looks.entries()) select.add(new Option(look.name, index));
     }
-    const result = this.looks.findIndex((look) => look.kind === "result");
-    this.selects[0].value = 1; // the reference frame
-    this.selects[1].value = result < 0 ? this.looks.length - 1 : result;
+    const results = [...this.looks.keys()].filter((index) => this.looks[index].kind === "result");
+    this.selects[0].value = results.length > 1 ? results[0] : 1; // one method stands beside the reference frame
+    this.selects[1].value = results.at(-1) ?? this.looks.length - 1;
   }
 
   listen(article) {
