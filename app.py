@@ -18,11 +18,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from utils.choices import Mode, Operator
+from utils.choices import Gamut, Mode, Operator
 from utils.cli import existing_file, pick_device, positive, positive_number, run
 from utils.files import InputError
 from utils.photographs.settings import FORMATS, Settings
 from utils.shipped import SHIPPED
+from utils.threads import set_threads
 
 if TYPE_CHECKING:
     from utils.photographs.web import Service
@@ -51,7 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that the folder below goes too
     shelf = Shelf(HOUR)
     try:
-        model = load_model(args.pretrained_model, pick_device(args.device))
+        device = pick_device(args.device)
+        set_threads(args.threads, device)
+        model = load_model(args.pretrained_model, device)
         model.use_kernels(args.kernels)
         limits = Limits(args.max_photographs, args.max_megapixels, args.max_megabytes)
         shelf.sweep_often()
@@ -119,13 +122,16 @@ def settings_controls(gr: Any) -> dict[str, Any]:
     """A control for each setting, at predict.py's default."""
     with gr.Accordion("Settings", open=False):
         return {
-            "format": gr.Dropdown(list(FORMATS), value=DEFAULTS.format, label="HDR file"),
+            "format": gr.Dropdown(list(FORMATS), value=list(DEFAULTS.format), multiselect=True, label="HDR files"),
             "half": gr.Checkbox(DEFAULTS.half, label="16-bit EXR, half the size"),
             "preview": gr.Dropdown(["jpg", "png"], value=DEFAULTS.preview, label="Picture to look at"),
             "tonemap": gr.Dropdown(list(get_args(Operator)), value=DEFAULTS.tonemap, label="Tone mapping of it"),
+            "gamut": gr.Dropdown(list(get_args(Gamut)), value=DEFAULTS.gamut, label="Primaries of the result"),
+            "every_frame": gr.Checkbox(DEFAULTS.every_frame, label="Use all frames, not three"),
+            "fill_jpeg": gr.Checkbox(DEFAULTS.fill_jpeg, label="Mend rims of highlights in JPEG files"),
             "align": gr.Dropdown(list(get_args(Mode)), value=DEFAULTS.align, label="Hand-held camera"),
             "gamma": gr.Textbox(
-                str(DEFAULTS.gamma or ""), label="Tone curve of the files", placeholder="srgb, linear, 2.2"
+                str(DEFAULTS.gamma or ""), label="Tone curve in place of the files'", placeholder="srgb, linear, 2.2"
             ),
             "reference": gr.Number(0, precision=0, minimum=0, label="Reference, counted from the darkest (0: chosen)"),
         }
@@ -172,7 +178,10 @@ def chosen(values: dict[str, Any]) -> dict[str, Any]:
     gamma, reference = str(values["gamma"] or "").strip().lower(), values["reference"]
     if gamma not in ("", "srgb", "linear"):
         gamma = positive_gamma(gamma)
-    return {**values, "gamma": gamma or DEFAULTS.gamma, "reference": int(reference) if reference else None}
+    if not values["format"]:
+        raise InputError("choose at least one kind of HDR file, in the settings")
+    changed = {"gamma": gamma or DEFAULTS.gamma, "reference": int(reference) if reference else None}
+    return {**values, **changed, "format": tuple(values["format"])}
 
 
 def positive_gamma(text: str) -> Any:
@@ -187,6 +196,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--pretrained_model", type=Path, default=SHIPPED, help="checkpoint, official or ours (default: shipped)")
     add("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    add("--threads", type=positive, help="threads on a CPU (default: as many as the cores given, if that is fastest)")
     add("--kernels", action=argparse.BooleanOptionalAction, default=True, help="fused kernels on GPUs that take them")
     add("--host", default="127.0.0.1", help="0.0.0.0 answers to the whole network, without a password")
     add("--port", type=positive, default=7860)

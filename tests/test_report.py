@@ -20,7 +20,8 @@ from tests.test_test_script import script
 from utils.evaluation.report import View, room_for, scene_view, write_report
 from utils.evaluation.tables import Results, Row
 from utils.exposure import to_ldr, tonemap
-from utils.images import write_exr, write_hdr, write_ldr
+from utils.exr import write_exr
+from utils.images import write_hdr, write_ldr
 
 FIGURES = {"PSNR-mu": 44.9, "PSNR-l": 42.6, "SSIM-mu": 0.99, "SSIM-l": 0.98, "HDR-VDP-2": 66.0}
 EV = np.array([0.0, 2.0, 4.0], np.float32)
@@ -214,7 +215,7 @@ def check_choices(page: Any, scene: Any) -> None:
     """Either side takes any picture, and every exposure another one; a map has its legend."""
     left = scene.locator("img").first
     seen = {left.get_attribute("src")}
-    for name in ("AFUNet", "Ground truth", "Error of AFUNet"):
+    for name in ("Input 1", "Ground truth", "Error of AFUNet"):
         scene.locator("select.left").select_option(label=name)
         assert left.get_attribute("alt") == name
         seen.add(left.get_attribute("src"))

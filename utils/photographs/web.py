@@ -28,6 +28,7 @@ from utils.files import EXPOSURE_FILE, InputError
 from utils.images import ldr_to_float, to_8_bit
 from utils.photographs.bracket import PASS, check_photographs, find_exposures
 from utils.photographs.merging import Job, merge
+from utils.photographs.results import check_formats
 from utils.photographs.search import Found
 from utils.photographs.settings import Settings
 from utils.photographs.shots import SUFFIXES, Shot, read_frame, read_shot
@@ -128,6 +129,7 @@ class Service:
         folder = self.shelf.folder()
         settings = replace(settings, save_dir=folder / "results", compare=True)
         try:
+            check_formats(settings.format)
             shots = self._taken_in(folder, uploads)
             with heard_by(listener):
                 paths = merge(Job(settings, self.model, self.weights), Found(tuple(shot.path for shot in shots)))
