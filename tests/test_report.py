@@ -215,7 +215,7 @@ def check_choices(page: Any, scene: Any) -> None:
     """Either side takes any picture, and every exposure another one; a map has its legend."""
     left = scene.locator("img").first
     seen = {left.get_attribute("src")}
-    for name in ("Input 1", "Ground truth", "Error of AFUNet"):
+    for name in ("Input 3", "Ground truth", "Error of AFUNet"):
         scene.locator("select.left").select_option(label=name)
         assert left.get_attribute("alt") == name
         seen.add(left.get_attribute("src"))
