@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.plain_afunet import PlainAFUNet
+from benchmarks.plain_afunet import PlainAFUNet, kept_mask, position_index
 from models import AFUNet, AFUNetConfig
 from tests.golden_figures import GOLDEN, golden_case, golden_model, golden_tensor
 from utils.checkpoint import official_of
@@ -125,6 +125,16 @@ def test_reference_agrees_with_the_authors() -> None:
     reference = PlainAFUNet(golden_model().double(), masks="rebuilt")
     with torch.inference_mode():
         assert (reference(x.double()) - wanted).abs().max() < 1e-9
+
+
+def test_what_the_reference_keeps_in_inference_serves_a_training_too() -> None:
+    position_index.cache_clear()
+    kept_mask.cache_clear()
+    reference, x = PlainAFUNet(golden_model(1)), torch.rand(1, 18, 16, 16)
+    with torch.inference_mode():
+        reference(x)
+    reference(x).sum().backward()
+    assert kept_mask.cache_info().hits and position_index.cache_info().hits
 
 
 def test_wrong_configurations_are_refused() -> None:

@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from benchmarks.gpu import __main__ as script
+from benchmarks.gpu import weights
+from benchmarks.gpu.bench import Bench
 from benchmarks.gpu.page import NOT_MEASURED, text, write_page
 from benchmarks.gpu.record import UNFINISHED, Broken, Record, TimeIsUp, forget_failures, note_death, read
 from benchmarks.gpu.targets import TARGETS
@@ -27,7 +30,18 @@ FACTS = {"card": "NVIDIA H100 80GB HBM3", "torch": "2.11.0", "tiny": False}
 @pytest.mark.slow
 def test_every_part_runs_on_a_cpu_in_tiny_form(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.gpu", "--out", str(tmp_path), "--device", "cpu", "--tiny"],
+        [
+            sys.executable,
+            "-m",
+            "benchmarks.gpu",
+            "--out",
+            str(tmp_path),
+            "--device",
+            "cpu",
+            "--tiny",
+            "--minutes",
+            "60",
+        ],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -161,13 +175,49 @@ def test_a_step_that_takes_too_long_is_ended(tmp_path: Path, monkeypatch: pytest
 
 
 def test_bad_input_is_one_clear_line(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"--init .*: no such file; give a checkpoint"):
+    with pytest.raises(InputError, match=r"--init .*none\.pth.*; give a checkpoint"):
         script.main(["--out", str(tmp_path), "--init", str(tmp_path / "none.pth")])
 
 
 def test_weights_run_only_where_they_are_named_or_can() -> None:
     assert "weights" not in script.parse(["--out", "x"]).part
     assert "weights" in script.parse(["--out", "x", "--hdri", "y"]).part
+
+
+# The training
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(torch.device("cpu"), tiny=False, work=tmp_path, out=tmp_path, scenes=100)
+
+
+def trained(bench: Bench, monkeypatch: pytest.MonkeyPatch, code: str, seconds: float) -> str:
+    """What ends a program that stands for train.py."""
+    monkeypatch.setattr(weights, "command", lambda _: [sys.executable, "-c", code])
+    record = Record(bench.out / "weights.json", FACTS, time.time() + weights.AFTERWARDS + seconds)
+    return weights.call_train(bench, record, 1)
+
+
+def test_the_clock_asks_the_training_to_save_and_end(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); time.sleep(60)"
+    assert trained(bench, monkeypatch, code, 5) == "the clock"
+    assert trained(bench, monkeypatch, "pass", 60) == ""
+
+
+def test_a_training_that_fails_shows_the_end_of_its_output(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(RuntimeError, match=r"train\.py ended with 2: out of luck"):
+        trained(bench, monkeypatch, "import sys; print('out of luck'); sys.exit(2)", 60)
+
+
+def test_the_schedule_fits_the_time_left(bench: Bench) -> None:
+    (bench.work / "run").mkdir()
+    line = json.dumps({"kind": "epoch", "epoch": 1, "images_per_s": 50.0})  # an epoch of 400 crops in 8 s
+    (bench.work / "run" / "log.jsonl").write_text(f"{line}\n")
+    besides = weights.AFTERWARDS + weights.START
+    for seconds, epochs in ((105, 10), (3, 1)):
+        record = Record(bench.out / "weights.json", FACTS, time.time() + besides + seconds)
+        assert weights.epochs_that_fit(bench, record) == epochs
 
 
 # The page

@@ -61,7 +61,7 @@ def run(bench: Bench, record: Record) -> None:
         return
     record.step("before", partial(validate, bench, bench.init or SHIPPED))
     before = record.content["steps"].get("training")
-    if record.step("training", partial(train, bench, record), needs=AFTERWARDS) is None:
+    if record.step("training", partial(train, bench, record), needs=AFTERWARDS + 2 * START) is None:
         return
     if record.content["steps"]["training"] is not before:
         record.forget("export", "after")
