@@ -27,7 +27,9 @@ from utils.exposure import network_input
 from utils.images import read_hdr
 from utils.photographs import merging
 from utils.photographs.bracket import load_bracket
+from utils.photographs.merging import frames_for
 from utils.photographs.preview import comparison, disagreeing_places, tone_mapped
+from utils.photographs.settings import Settings
 from utils.photographs.shots import read_frame, read_shot
 
 torch.set_num_threads(1)
@@ -90,7 +92,7 @@ def test_a_handheld_jpeg_bracket_goes_through_with_no_option(call, tmp_path, wei
 
     bracket = load_bracket([tmp_path / "in" / name for name in ("a.jpg", "b.jpg", "c.jpg")])
     with torch.inference_mode():
-        expected = load_model(weights)(network_input(bracket.frames, bracket.ev)[None])
+        expected = load_model(weights)(network_input(frames_for(bracket, Settings()), bracket.ev)[None])
     assert read_hdr(folder / "b.exr") == pytest.approx(expected[0].permute(1, 2, 0).numpy(), abs=2e-6)
 
     facts = json.loads((folder / "b.json").read_text())
