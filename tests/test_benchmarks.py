@@ -23,6 +23,12 @@ def test_ratios_are_to_the_plain_network_of_the_same_run() -> None:
     assert "| streaming | 4.000 | 5.00 | 25% | 200 | 10.0 | 3.0e-06 |" in table(measured("16x16"))
 
 
+def test_no_memory_beyond_the_model_has_no_ratio() -> None:
+    figures = measured("16x16")
+    figures["variants"][benchmark.WHOLE]["bytes"] = 0
+    assert "| 5.0 s (4.0x), 0 MB |" in benchmark.inference_row("16x16", figures)
+
+
 def test_training_is_compared_round_by_round() -> None:
     line = benchmark.training_line({"AFUNet": [3.0, 1.0, 2.0], "plain": [2.0, 1.0, 1.0]})
     assert line == "Training step, 2 x 128x128: AFUNet 2.00 images/s (1.50x), plain 1.00 images/s (1.00x)"
