@@ -115,7 +115,7 @@ def inference_row(name: str, measured: dict[str, Any]) -> str:
 
 def training_line(speeds: dict[str, list[float]]) -> str:
     """Images per second of each way to train, against the plain network in the same round."""
-    plain = speeds["plain"]
+    plain = speeds[PLAIN]
     middle = len(plain) // 2
     ratios = {name: sorted(a / b for a, b in zip(each, plain, strict=True))[middle] for name, each in speeds.items()}
     words = [f"{name} {sorted(speeds[name])[middle]:.2f} images/s ({ratio:.2f}x)" for name, ratio in ratios.items()]
