@@ -35,8 +35,9 @@ from models import AFUNet, AFUNetConfig
 from tests.handheld import exif
 from tests.random_scenes import random_scene
 from utils.checkpoint import load_model, model_content, save_checkpoint
+from utils.exr import write_exr
 from utils.files import InputError, read_exposures
-from utils.images import read_hdr, read_ldr, write_exr, write_hdr, write_ldr
+from utils.images import read_hdr, read_ldr, write_hdr, write_ldr
 from utils.photographs.shots import read_frame, read_shot, write_preview
 
 SECONDS, MEGABYTES = 1.0, 500  # that one input may take
@@ -218,9 +219,10 @@ def try_one(target: Target, data: bytes, folder: Path) -> str:
     return became
 
 
-def fuzz(seed: int, numbers: Iterator[int], folder: Path) -> tuple[Counter[str], list[str]]:
-    """Try inputs by their numbers; how many became what, and a line for each that failed."""
-    every, became, failures = targets(folder / "whole"), Counter[str](), []
+def fuzz(seed: int, numbers: Iterator[int], folder: Path, only: str = "") -> tuple[Counter[str], list[str]]:
+    """Try inputs by their numbers, of the kinds with ``only`` in their name; how many became what, and what failed."""
+    every = [target for target in targets(folder / "whole") if only in target.name]
+    became, failures = Counter[str](), []
     warnings.simplefilter("ignore")  # Pillow's, of what it is given
     signal.signal(signal.SIGALRM, _hanging)
     for index in numbers:
@@ -252,6 +254,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, help="how many, in place of --minutes")
     parser.add_argument("--first", type=int, default=0, help="number of the first input")
     parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(4)), help="default: drawn, and printed")
+    parser.add_argument("--only", default="", metavar="KIND", help="kinds with this in their name, e.g. .exr")
     options = parser.parse_args()
     torch.set_num_threads(1)
     print(f"seed {options.seed}")
@@ -261,7 +264,7 @@ def main() -> int:
         else until(options.minutes, options.first)
     )
     with tempfile.TemporaryDirectory() as folder:
-        became, failures = fuzz(options.seed, numbers, Path(folder))
+        became, failures = fuzz(options.seed, numbers, Path(folder), options.only)
     for name, count in sorted(became.items()):
         print(f"{count:8,} {name}")
     print(*failures[:50], sep="\n")
