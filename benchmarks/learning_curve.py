@@ -22,6 +22,7 @@ from utils.cli import run
 from utils.files import InputError, atomic_path, read_text, reason
 
 SCORE = "PSNR-mu"
+LARGEST_FIGURE = 1e15  # of a log; beyond, it is damaged
 Points = list[tuple[float, float]]
 
 
@@ -76,7 +77,7 @@ def checked_record(record: Any) -> dict:
         raise ValueError("no record of a kind")
     if record["kind"] in ("train", "epoch"):
         figures = [record.get(name) for name in ("step", "l1_mu")] + [record.get(SCORE, 0.0)]
-        if not all(isinstance(figure, int | float) for figure in figures):
+        if not all(isinstance(figure, int | float) and abs(figure) < LARGEST_FIGURE for figure in figures):
             raise ValueError("figures are missing, or no numbers")
     return record
 
@@ -88,9 +89,13 @@ def start_of(records: list[dict], folder: Path) -> tuple[int, int]:
         raise InputError(f"{folder}/log.jsonl: does not say how the run was started")
     try:
         recipe = starts[-1]["recipe"]
-        return int(recipe["batch_size"] * recipe["processes"] * recipe["accumulate"]), int(starts[0].get("step", 0))
+        batch = int(recipe["batch_size"] * recipe["processes"] * recipe["accumulate"])
+        begun = int(starts[0].get("step", 0))
+        if max(abs(batch), abs(begun)) < LARGEST_FIGURE:
+            return batch, begun
     except (KeyError, TypeError, ValueError, OverflowError):
-        raise InputError(f"{folder}/log.jsonl: does not say with which batches the run was made") from None
+        pass
+    raise InputError(f"{folder}/log.jsonl: does not say with which batches the run was made")
 
 
 def draw(curves: Curves, baselines: dict[str, float]) -> Figure:

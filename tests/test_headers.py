@@ -82,3 +82,14 @@ def test_a_black_photograph_packs_well_and_is_read(tmp_path: Path) -> None:
     assert read_hdr(tmp_path / "a.exr").shape == (2000, 3000, 3)
     write_ldr(tmp_path / "a.png", np.zeros((2000, 3000, 3), np.uint16))
     assert read_ldr(tmp_path / "a.png").shape == (2000, 3000, 3)
+
+
+def test_a_png_whose_chunk_claims_more_than_the_file_takes_no_memory(tmp_path: Path) -> None:
+    write_ldr(tmp_path / "a.png", GREY.astype(np.uint16))
+    data = bytearray((tmp_path / "a.png").read_bytes())
+    data[33:37] = b"\xff\xfe\x00\x0f"  # the length of the first IDAT
+    (tmp_path / "a.png").write_bytes(data)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(InputError, match="not a readable image"):
+        read_ldr(tmp_path / "a.png")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # kB

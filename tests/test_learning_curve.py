@@ -65,7 +65,17 @@ def test_a_last_line_that_a_kill_has_cut_short_is_left_out(runs: list[Path]) -> 
         read_curves(runs)
 
 
-@pytest.mark.parametrize("line", ["[]", "3", '{"kind": 1}', '{"kind": "train", "step": 1}', "[" * 100_000])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[]",
+        "3",
+        '{"kind": 1}',
+        '{"kind": "train", "step": 1}',
+        "[" * 100_000,
+        f'{{"kind": "train", "step": {"9" * 400}, "l1_mu": 1}}',
+    ],
+)
 def test_lines_that_are_no_records_are_refused(line: str, runs: list[Path]) -> None:
     log = runs[0] / "log.jsonl"
     log.write_text(f"{line}\n{log.read_text()}")

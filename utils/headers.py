@@ -79,6 +79,12 @@ def _read_header(data: mmap.mmap) -> Header | None:
 
 
 def _png(data: mmap.mmap) -> Header:
+    place = 8
+    while place < len(data):
+        length = struct.unpack_from(">I", data, place)[0]
+        place += 12 + length  # of length, name and checksum beside the content
+        if place > len(data):
+            raise ValueError("a chunk that ends behind the file")  # OpenCV asks for its memory all the same
     return Header("PNG", *struct.unpack_from(">II", data, 16))
 
 
