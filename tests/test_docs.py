@@ -32,6 +32,7 @@ FOLDERS = "models|utils|datasets|benchmarks|tests|docs"
 PATH = re.compile(rf"(?<![\w/.-])(?:{FOLDERS})/[\w./-]*\w")
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]*))?\)")
 COMMANDS = (  # whose options the text may name
+    *("-m tests.fuzz", "-m tests.kills"),
     *("predict.py a.jpg", "test.py", "train.py", "-m datasets.synthesise", "-m benchmarks.baselines"),
     *("-m utils.evaluation a.hdr b.hdr", "-m utils.hdrvdp2 a.hdr b.hdr", "-m benchmarks.hdrvdp2", "app.py"),
     "-m benchmarks.gpu --out x",
