@@ -22,7 +22,7 @@ from utils.choices import Gamut, Mode, Operator
 from utils.cli import existing_file, pick_device, positive, positive_number, run
 from utils.files import InputError
 from utils.photographs.settings import FORMATS, Settings
-from utils.shipped import SHIPPED
+from utils.shipped import SHIPPED_PHOTOGRAPHS
 from utils.threads import set_threads
 
 if TYPE_CHECKING:
@@ -194,7 +194,12 @@ def positive_gamma(text: str) -> Any:
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Merge your own bracketed photographs in a browser.")
     add = parser.add_argument
-    add("--pretrained_model", type=Path, default=SHIPPED, help="checkpoint, official or ours (default: shipped)")
+    add(
+        "--pretrained_model",
+        type=Path,
+        default=SHIPPED_PHOTOGRAPHS,
+        help="checkpoint, official or ours (default: shipped)",
+    )
     add("--device", choices=["auto", "cpu", "cuda"], default="auto")
     add("--threads", type=positive, help="threads on a CPU (default: as many as the cores given, if that is fastest)")
     add("--kernels", action=argparse.BooleanOptionalAction, default=True, help="fused kernels on GPUs that take them")

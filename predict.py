@@ -19,7 +19,7 @@ from utils.choices import Gamut, Mode, Operator, Way
 from utils.cli import checked, existing_file, pick_device, positive, run
 from utils.files import InputError, existing_paths, user_path, writable_folder
 from utils.photographs.settings import FORMATS, PREVIEWS, Settings
-from utils.shipped import SHIPPED, SHIPPED_FACTS
+from utils.shipped import SHIPPED_FACTS, SHIPPED_PHOTOGRAPHS
 from utils.threads import set_threads
 
 NO_WEIGHTS = (
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_formats(settings.format)
     exposures = settings.ev or settings.times
     found, lines = find_brackets(args.photographs, count=len(exposures) if exposures else None)
-    if args.pretrained_model == SHIPPED:
+    if args.pretrained_model == SHIPPED_PHOTOGRAPHS:
         lines.append(f"using the shipped weights, which were trained on made scenes only ({SHIPPED_FACTS})")
     device = own_gpu(pick_device(args.device))
     set_threads(args.threads, device)
@@ -69,7 +69,12 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Reconstruct HDR images from your own bracketed photographs.")
     add = parser.add_argument
     add("photographs", nargs="+", help="files of one bracket (JPEG, PNG, TIFF, HEIC, RAW), or folders, or patterns")
-    add("--pretrained_model", type=user_path, default=SHIPPED, help="checkpoint, official or ours (default: shipped)")
+    add(
+        "--pretrained_model",
+        type=user_path,
+        default=SHIPPED_PHOTOGRAPHS,
+        help="checkpoint, official or ours (default: shipped)",
+    )
     add("--save_dir", type=user_path, default=DEFAULTS.save_dir)
     add("--overwrite", action="store_true", help="make results again that are there already")
     exposures = parser.add_mutually_exclusive_group()

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from datasets.scenes import LAYOUTS, Scene, find_scenes
 from utils.baselines import BASELINES, Baseline
 from utils.checkpoint import load_model
-from utils.cli import pick_device, run
+from utils.cli import pick_device, positive, run
 from utils.evaluation.metrics import METRICS
 from utils.evaluation.tables import DECIMALS, VDP, markdown_table
 from utils.exposure import network_input
@@ -38,6 +38,7 @@ def make_parser() -> argparse.ArgumentParser:
         "scenes", type=Path, nargs="*", metavar="DIR", help="folders of scene folders; default: the samples"
     )
     parser.add_argument("--layout", choices=[*LAYOUTS], default="samples", help="how files in a scene folder are named")
+    parser.add_argument("--every", type=positive, default=1, metavar="N", help="of each folder only every Nth scene")
     parser.add_argument("--checkpoint", type=Path, nargs="+", default=[], help="networks to add to the table")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda, for the networks")
     return parser
@@ -82,7 +83,7 @@ def main() -> None:
     device = pick_device(options.device)
     methods = BASELINES | {path.stem: network(path, device) for path in options.checkpoint}
     here = replace(LAYOUTS[options.layout], folder="", test_path="")
-    sets = [find_scenes(here, folder, "test") for folder in options.scenes or [None]]
+    sets = [find_scenes(here, folder, "test")[:: options.every] for folder in options.scenes or [None]]
     folders = [scenes[0].ldr_paths[0].parent.parent for scenes in sets]
     if len(sets) == 1:
         print(markdown_table("method", {name: score(method, sets[0], name) for name, method in methods.items()}))

@@ -28,7 +28,7 @@ ADDRESSES = {  # a fact -> the only files that state it
     r"exposure\.txt['\"]": {"utils/files.py"},
     r"log\(1 \+": {"utils/exposure.py"},
     r"allow_tf32": {"utils/cli.py", "benchmarks/inference.py"},
-    r"afunet_synthetic\.pth": {"utils/shipped.py"},
+    r"afunet_(synthetic|photographs)\.pth": {"utils/shipped.py"},
 }
 NUMBERS = {2.2: "utils/exposure.py", 5000: "utils/exposure.py", 0.99: "utils/exposure.py"}
 APART = ("utils/hdrvdp2/", "utils/evaluation/published.py", "datasets/synthesis/")  # other numbers of the same value

@@ -4,5 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-SHIPPED = Path(__file__).parents[1] / "pretrain_model" / "afunet_synthetic.pth"
+FOLDER = Path(__file__).parents[1] / "pretrain_model"
+SHIPPED = FOLDER / "afunet_synthetic.pth"  # for 16-bit brackets as the data sets have them: test.py's default
+SHIPPED_PHOTOGRAPHS = FOLDER / "afunet_photographs.pth"  # for files as cameras write them: predict.py's and app.py's
 SHIPPED_FACTS = "pretrain_model/README.md"  # where it says what they are

@@ -8,7 +8,7 @@ from pathlib import Path
 from utils.choices import Gamut, Mode, Operator, Way
 
 FORMATS = ("exr", "hdr", "tiff16", "dng", "ultrahdr")
-FILL_JPEG = True  # while the shipped weights have seen no JPEG: see utils/photographs/lossy.py
+FILL_JPEG = True  # what it does for which weights: utils/photographs/lossy.py
 PREVIEWS = ("jpg", "png", "none")
 
 
