@@ -17,7 +17,7 @@ from utils.alignment import (
 )
 from utils.exposure import to_linear
 from utils.images import ldr_to_float
-from utils.photographs.shots import curve_table
+from utils.photographs.colour import STATED_SRGB, to_frame
 
 EV = (0.0, 2.0, 4.0)
 SIZE = (240, 320)
@@ -26,8 +26,8 @@ STILL = np.eye(3)
 
 def frames_moved_by(*motions, size=SIZE):
     scene = draw_scene(*size)
-    table = curve_table("srgb", 8)
-    return np.stack([table[expose(scene, ev, motion)] for ev, motion in zip(EV, motions, strict=True)])
+    shown = [expose(scene, ev, motion) for ev, motion in zip(EV, motions, strict=True)]
+    return np.stack([to_frame(picture, STATED_SRGB) for picture in shown])
 
 
 def corner_error(found, true, size=SIZE):

@@ -99,7 +99,7 @@ def test_ten_sigterms_at_random_moments_lose_nothing(arguments: list[str], tmp_p
     seed = int.from_bytes(os.urandom(4))
     print(f"seed {seed}")  # shown when the test fails
     rng, broken = random.Random(seed), tmp_path / "broken"
-    previous = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    previous = signal.signal(signal.SIGTERM, nothing)  # not SIG_IGN, which the training would leave as it is
     try:
         for _ in range(10):
             killer = threading.Thread(target=kill_in_training, args=(rng.uniform(0, 2 * step),), daemon=True)
@@ -113,9 +113,13 @@ def test_ten_sigterms_at_random_moments_lose_nothing(arguments: list[str], tmp_p
     assert torch.equal(weights(broken), weights(tmp_path / "whole"))
 
 
+def nothing(number: int, frame: object) -> None:
+    """What SIGTERM does before and after a training of this process."""
+
+
 def kill_in_training(delay: float) -> None:
     """SIGTERM to this process, ``delay`` seconds after the training has begun to listen for it."""
-    while signal.getsignal(signal.SIGTERM) is signal.SIG_IGN:
+    while signal.getsignal(signal.SIGTERM) is nothing:
         time.sleep(0.001)
     time.sleep(delay)
     os.kill(os.getpid(), signal.SIGTERM)
