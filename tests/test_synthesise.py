@@ -387,7 +387,7 @@ def test_only_and_exclude(hdri: Path) -> None:
     [
         (["--only", "lobby"], "lobby: no photograph of that name"),
         (["--exclude", "*"], "no .hdr or .exr photograph here"),
-        (["--size", "8x8"], "at least 32 pixels"),
+        (["--size", "8x8"], "sides of 32 to 8192 pixels"),
         (["--size", "wide"], "invalid parse_size value: 'wide'"),
     ],
 )
