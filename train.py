@@ -81,7 +81,7 @@ def training_data(
     def batches() -> crops.TrainingBatches:
         readers = cache.readers(scenes, args.cache_choice, args.cache_dir, progress=rank == 0)
         augmentation = crops.AUGMENTATIONS[args.augmentation]
-        drawn = crops.TrainingCrops(readers, args.train_patch_size, augmentation, args.repeat, args.seed)
+        drawn = crops.TrainingCrops(readers, args.train_patch_size, augmentation, args.repeat, args.seed, args.draws)
         share = crops.EpochBatches(
             len(drawn), args.batch_size, args.seed, accumulate=args.accumulate, rank=rank, world=world
         )
@@ -149,6 +149,7 @@ def add_recipe_flags(group: argparse._ArgumentGroup) -> None:
     add("--vgg_weights", type=Path, help="torchvision's vgg19-dcbb9e9d.pth, where it cannot be downloaded")
     add("--train_patch_size", type=whole(1, 4096), default=128, help="side of the crops, pixels")
     add("--repeat", type=whole(1, 100_000), default=100, help="crops of every scene in an epoch")
+    add("--draws", type=whole(1, 64), default=1, help="windows drawn for a crop; that with most clipped pixels is it")
     add("--epochs", type=whole(1, 1_000_000), default=400, help="length of the cosine schedule")
     add("--lr", type=positive_number, default=5e-4, help="learning rate of the first epoch")
     add("--lr_min", type=positive_number, default=5e-6, help="where the schedule ends")

@@ -18,7 +18,7 @@ import torch
 from tqdm import tqdm
 
 from datasets.scenes import LAYOUTS, Scene, find_scenes
-from utils.baselines import BASELINES, Baseline
+from utils.baselines import BASELINES, Baseline, registered
 from utils.checkpoint import load_model
 from utils.cli import pick_device, positive, run
 from utils.evaluation.metrics import METRICS
@@ -40,6 +40,11 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--layout", choices=[*LAYOUTS], default="samples", help="how files in a scene folder are named")
     parser.add_argument("--every", type=positive, default=1, metavar="N", help="of each folder only every Nth scene")
     parser.add_argument("--checkpoint", type=Path, nargs="+", default=[], help="networks to add to the table")
+    parser.add_argument(
+        "--registered",
+        action="store_true",
+        help="a second row for each network: its frames registered, as by predict.py",
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda, for the networks")
     return parser
 
@@ -81,7 +86,9 @@ def main() -> None:
     """Score every baseline and every network, then print the table."""
     options = make_parser().parse_args()
     device = pick_device(options.device)
-    methods = BASELINES | {path.stem: network(path, device) for path in options.checkpoint}
+    networks = {path.stem: network(path, device) for path in options.checkpoint}
+    after = {f"{name}, registered": registered(method) for name, method in networks.items()}
+    methods = BASELINES | networks | (after if options.registered else {})
     here = replace(LAYOUTS[options.layout], folder="", test_path="")
     sets = [find_scenes(here, folder, "test")[:: options.every] for folder in options.scenes or [None]]
     folders = [scenes[0].ldr_paths[0].parent.parent for scenes in sets]

@@ -33,6 +33,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.plain_afunet import PlainAFUNet
+from benchmarks.profiles import profile_table, profiled
 from models import AFUNet
 from models.streaming import reconstruct
 from utils.cli import pick_device, run
@@ -221,6 +222,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=5, help="0: only the run that measures memory, and no error")
     parser.add_argument("--threads", type=int, help="CPU threads; torch's own choice without it")
     parser.add_argument("--json", type=Path, help="also write the figures there")
+    parser.add_argument("--profile", action="store_true", help="instead, where each variant spends its time")
     parser.add_argument("--memory_of", help=argparse.SUPPRESS)
     return parser.parse_args(argv)
 
@@ -240,12 +242,25 @@ def main(argv: list[str] | None = None) -> int:
             return 0
         name = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
         print(f"{name}, torch {torch.__version__}")
+        if args.profile:
+            return print_profiles(args.variants, sizes, model, device)
         measured = []
         for size in sizes:
             measured.append(measure(size, model, device, args.variants, args.runs))
             print(table(measured[-1]), flush=True)
     if args.json:
         args.json.write_text(json.dumps(measured, indent=1))
+    return 0
+
+
+def print_profiles(names: list[str] | None, sizes: list[tuple[int, int]], model: AFUNet, device: torch.device) -> int:
+    """The longest operations of each variant at each size."""
+    everything = variants(model, device)
+    for height, width in sizes:
+        x = torch.rand(1, 18, height, width, device=device)
+        for name in names or list(everything):
+            found = profiled(partial(everything[name], x), device)
+            print(f"\n{name}, {height}x{width}, {found['total_ms'] / 1000:.3f} s\n\n{profile_table(found)}", flush=True)
     return 0
 
 

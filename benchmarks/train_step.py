@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from benchmarks.inference import tf32
 from benchmarks.plain_afunet import PlainAFUNet
+from benchmarks.profiles import profile_table, profiled
 from datasets import cache, crops
 from datasets.scenes import LAYOUTS, find_scenes
 from models import AFUNet, AFUNetConfig
@@ -31,6 +32,7 @@ from utils.training.losses import FFTLoss, TrainingLoss, VGGLoss, vgg19_trunk
 from utils.training.session import default_workers
 
 SEED = 0
+PROFILED = 2  # more rounds with --profile, the first of which warms up
 MIB = 2**20
 
 
@@ -74,6 +76,10 @@ class Variant:
             self.waiting.append(self.trainer.log.values["waiting"])
             self.memory = max(self.memory, peak(self.trainer.device))
 
+    def next_round(self) -> None:
+        """One more, behind those that were timed."""
+        self.run_round(len(self.speeds) + 1)
+
 
 def make_parser() -> argparse.ArgumentParser:
     """The command line."""
@@ -91,6 +97,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--cuda_graphs", action="store_true", help="also time torch.compile with CUDA graphs")
     add("--checkpointing", action="store_true", help="also time recomputation in the backward pass")
     add("--plain", action=argparse.BooleanOptionalAction, default=True, help="also time the plain network")
+    add("--profile", action="store_true", help="also one more round of each variant: where its time goes")
     add("--num_workers", type=int)
     add("--json", type=Path, help="also write the figures there")
     add("--cache_dir", type=Path, default=Path(".cache/scenes"))
@@ -146,7 +153,7 @@ def make_trainer(args: argparse.Namespace, model: AFUNet, network: nn.Module, cr
     share = crops.EpochBatches(args.steps * args.batch_size, args.batch_size, SEED)
     workers = default_workers(device) if args.num_workers is None else args.num_workers
     batches = crops.TrainingBatches(drawn, share, device, workers)
-    plan = Plan(args.rounds + 1, 1e-4, 1e-6, SEED, amp=args.amp, val_interval=10**9, save_interval=10**9)
+    plan = Plan(args.rounds + 1 + PROFILED, 1e-4, 1e-6, SEED, amp=args.amp, val_interval=10**9, save_interval=10**9)
     optimizer = torch.optim.Adam(model.parameters(), fused=device.type == "cuda")
     return Trainer(
         model,
@@ -186,6 +193,13 @@ def table(variants: list[Variant]) -> str:
     return "\n".join(rows)
 
 
+def print_profiles(variants: list[Variant], device: torch.device) -> None:
+    """The longest operations of one more round of each variant, after another that warms up."""
+    for variant in variants:
+        found = profiled(variant.next_round, device)
+        print(f"\n{variant.name}, {found['total_ms'] / 1000:.3f} s\n\n{profile_table(found)}")
+
+
 def main() -> int:
     args = make_parser().parse_args()
     device = pick_device(args.device)
@@ -205,6 +219,8 @@ def main() -> int:
     print(table(variants))
     if args.json:
         args.json.write_text(json.dumps({variant.name: variant.speeds for variant in variants}, indent=1))
+    if args.profile:
+        print_profiles(variants, device)
     return 0
 
 

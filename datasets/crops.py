@@ -23,6 +23,8 @@ from utils.files import InputError
 
 STOP_GRACE = 60  # seconds a loader process outlives a stop signal, in which the training process finishes its step
 
+NEARLY_FULL = 248 * 257  # of 65,535: what JPEG makes of clipped values is seldom below it
+
 Batch = tuple[Tensor, Tensor, Tensor]
 Key = tuple[int, int]  # epoch, index of the sample in it
 
@@ -65,6 +67,8 @@ class TrainingCrops(Dataset[Sample]):
         augmentation: one of ``AUGMENTATIONS``' functions.
         repeat: visits of each scene in an epoch.
         seed: of the run.
+        draws: windows drawn for each crop, of which the one is taken where the reference clips most pixels. There lies
+            most of the error, and on most of a scene there is nothing left to learn. 1: any window.
     """
 
     readers: Sequence[Reader]
@@ -72,6 +76,7 @@ class TrainingCrops(Dataset[Sample]):
     augmentation: Callable[[np.random.Generator], Augmentation]
     repeat: int
     seed: int
+    draws: int = 1
 
     def __len__(self) -> int:
         return len(self.readers) * self.repeat
@@ -80,7 +85,8 @@ class TrainingCrops(Dataset[Sample]):
         epoch, index = key
         rng = np.random.default_rng((self.seed, epoch, index + 1))  # 0 is the order of the epoch
         frames, ev, label = self.readers[index % len(self.readers)]()
-        window = self._window(label.shape[:2], rng)
+        windows = [self._window(label.shape[:2], rng) for _ in range(self.draws)]
+        window = windows[0] if self.draws == 1 else max(windows, key=lambda each: clipped(frames[1][each]))
         change = self.augmentation(rng)
         frames, label = frames[:, *window], label[window]
         return Sample(np.ascontiguousarray(change(frames)), np.array(ev), np.ascontiguousarray(change(label)))
@@ -91,6 +97,11 @@ class TrainingCrops(Dataset[Sample]):
             raise InputError(f"a training scene is {size[1]}x{size[0]}, smaller than --train_patch_size {P}")
         top, left = (int(rng.integers(length - P + 1)) for length in size)
         return slice(top, top + P), slice(left, left + P)
+
+
+def clipped(frame: np.ndarray) -> int:
+    """Pixels of an (H, W, 3) uint16 frame of which a channel is full, or so near to it that JPEG may have done it."""
+    return int((frame.max(axis=-1) >= NEARLY_FULL).sum())
 
 
 class EpochBatches(Sampler[list[Key]]):

@@ -132,9 +132,14 @@ def test_benchmark_prints_a_row_per_method(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save_checkpoint(tmp_path / "tiny.pth", model_content(AFUNet(AFUNetConfig(stages=1))))
-    code = run_benchmark(monkeypatch, small, "--checkpoint", tmp_path / "tiny.pth", "--device", "cpu")
+    code = run_benchmark(monkeypatch, small, "--checkpoint", tmp_path / "tiny.pth", "--registered", "--device", "cpu")
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
-    assert not code and [row.split("|")[1].strip() for row in rows] == ["method", *BASELINES, "tiny"]
+    assert not code and [row.split("|")[1].strip() for row in rows] == [
+        "method",
+        *BASELINES,
+        "tiny",
+        "tiny, registered",
+    ]
     frames, ev, label = find_scenes(LAYOUTS["samples"], small, "test")[0].read()
     expected = mu_psnr(reference_only(frames, ev), label)
     assert float(rows[1].split("|")[2]) == pytest.approx(expected, abs=0.006)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+import torch
+
 from benchmarks import all as benchmark
+from benchmarks import inference
 from benchmarks.inference import table
+from benchmarks.profiles import profile_table, profiled
 
 
 def measured(size: str) -> dict:
@@ -39,3 +44,17 @@ def test_training_is_compared_round_by_round() -> None:
 def test_the_machine_is_named() -> None:
     facts = benchmark.machine()
     assert facts["processor"] and facts["torch"] and facts["cores"] >= 1
+
+
+def test_a_profile_names_what_takes_longest() -> None:
+    a = torch.rand(512, 512)
+    found = profiled(lambda: (a @ a, a + 1), torch.device("cpu"))
+    assert found["operations"][0]["name"] == "aten::mm" and found["operations"][0]["calls"] == 1
+    assert profile_table(found).splitlines()[2].startswith("| `aten::mm` | ")
+
+
+def test_inference_is_profiled_on_request(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--device", "cpu", "--sizes", "16x16", "--profile", "--variants", benchmark.STRIPS]
+    assert inference.main(options) == 0
+    out = capsys.readouterr().out
+    assert f"{benchmark.STRIPS}, 16x16, " in out and out.count("| `") == 12

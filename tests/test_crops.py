@@ -239,6 +239,22 @@ def test_a_scene_smaller_than_the_crop_gets_one_clear_line(workers: int, scenes:
     assert str(error.value) == "a training scene is 41x30, smaller than --train_patch_size 64"
 
 
+def test_of_several_windows_the_one_with_most_clipped_pixels_is_taken(scenes: list[Scene]) -> None:
+    frames, ev, label = (np.array(part) for part in scenes[0].read())
+    frames[1] = np.minimum(frames[1], 60_000)
+    frames[1, :12, :12] = 64_000  # as JPEG leaves a clipped place
+    readers: list[Reader] = [lambda: Sample(frames, ev, label)]
+
+    def shares(draws: int) -> list[float]:
+        dataset = TrainingCrops(readers, P, crops_module.paper_augmentation, 200, 1, draws)
+        return [float((dataset[1, index].frames[1].min(axis=-1) == 64_000).mean()) for index in range(200)]
+
+    any_window, chosen = shares(1), shares(8)
+    assert np.mean(chosen) > 2 * np.mean(any_window)
+    assert shares(8) == chosen  # a function of the key alone
+    assert len(set(chosen)) > 10  # not the same window every time
+
+
 def test_whole_scenes_for_validation(scenes: list[Scene]) -> None:
     x, label = crops_module.whole_scene(scenes[0].read, CPU)
     assert x.shape == (1, 18, 30, 41) and label.shape == (3, 30, 41)

@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.gpu.bench import Bench
-from benchmarks.gpu.profiles import profiled
 from benchmarks.gpu.record import Record, reason
 from benchmarks.inference import Variant, in_float64, own_peak, times, variants
+from benchmarks.profiles import profiled
 from models import AFUNet, AFUNetConfig
 from models.afunet import C
 

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from benchmarks.gpu.bench import Bench
-from benchmarks.gpu.profiles import profiled
 from benchmarks.gpu.record import Record
 from benchmarks.inference import Variant, times, with_autocast, with_tf32
+from benchmarks.profiles import profiled
 from models import AFUNet, AFUNetConfig, kernels
 from models.afunet import SwinBlock
 from utils.provenance import REPOSITORY

@@ -8,6 +8,7 @@ from typing import Any
 
 from benchmarks.gpu.record import UNFINISHED, read, write
 from benchmarks.gpu.targets import CARD, TARGETS, Results, Target
+from benchmarks.profiles import profile_table
 from utils.files import atomic_path
 
 NOT_MEASURED = "not measured yet"
@@ -141,9 +142,7 @@ def shortcomings(found: Mapping[str, Content]) -> list[str]:
 def profile(found: Mapping[str, Any] | None, name: str) -> list[str]:
     if not found:
         return []
-    rows = found["kernels"] or found["operations"]
-    cells = [(f"`{row['name']}`", rounded(row["ms"]), row["calls"], f"{row['share']:.1%}") for row in rows]
-    return [f"{name}, {rounded(found['total_ms'])} ms in all:", table(["longest", "ms", "calls", "share"], cells)]
+    return [f"{name}, {rounded(found['total_ms'])} ms in all:", profile_table(found)]
 
 
 def channels_last(steps: Mapping[str, Any]) -> list[str]:

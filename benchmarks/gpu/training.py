@@ -11,8 +11,8 @@ import torch
 
 from benchmarks.gpu.bench import Bench
 from benchmarks.gpu.inference import COMPILING, ORACLE, RELEASED
-from benchmarks.gpu.profiles import profiled
 from benchmarks.gpu.record import Record
+from benchmarks.profiles import profiled
 from benchmarks.train_step import Variant, make_criterion, make_parser, make_variant
 from utils.training.losses import TrainingLoss
 from utils.training.session import set_device_defaults

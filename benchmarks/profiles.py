@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -44,3 +44,10 @@ def top(rows: list[tuple[str, float, int]], total: float) -> list[dict[str, Any]
         for name, ms, calls in longest
         if ms > 0
     ]
+
+
+def profile_table(found: Mapping[str, Any]) -> str:
+    """The longest kernels, or operations where there are none, as Markdown."""
+    rows = found["kernels"] or found["operations"]
+    lines = [f"| `{row['name']}` | {row['ms']:.4g} | {row['calls']} | {row['share']:.1%} |" for row in rows]
+    return "\n".join(["| longest | ms | calls | share |", "|---|---|---|---|", *lines])
