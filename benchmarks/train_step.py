@@ -10,6 +10,8 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.inference import tf32
+from benchmarks.inference import peak_rss, tf32
 from benchmarks.plain_afunet import PlainAFUNet
 from benchmarks.profiles import profile_table, profiled
 from datasets import cache, crops
@@ -100,6 +102,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--profile", action="store_true", help="also one more round of each variant: where its time goes")
     add("--num_workers", type=int)
     add("--json", type=Path, help="also write the figures there")
+    add("--memory_of", help=argparse.SUPPRESS)
     add("--cache_dir", type=Path, default=Path(".cache/scenes"))
     add("--device", choices=["auto", "cpu", "cuda"], default="auto")
     return parser
@@ -173,14 +176,32 @@ def reset_peak(device: torch.device) -> None:
 
 
 def peak(device: torch.device) -> float:
-    """MiB allocated at most since :func:`reset_peak`; 0 on the CPU, which keeps no such count."""
+    """MiB allocated at most since :func:`reset_peak`; 0 on the CPU, where ``measure_memory`` asks new processes."""
     return torch.cuda.max_memory_allocated(device) / MIB if device.type == "cuda" else 0.0
+
+
+def measure_memory(variants: list[Variant]) -> None:
+    """On a CPU: what one step needs beyond the network and its input, each variant in a process of its own."""
+    for variant in variants:
+        command = [sys.executable, "-m", "benchmarks.train_step", *sys.argv[1:], "--memory_of", variant.name]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        variant.memory = float(done.stdout) / MIB
+
+
+def own_peak(args: argparse.Namespace, device: torch.device) -> int:
+    """Bytes that one forward and backward pass of ``args.memory_of`` adds to this process at most."""
+    variant = make_variant(args.memory_of, args, device, make_criterion(args.perceptual))
+    network, criterion = variant.trainer.network.train(), variant.trainer.criterion
+    x = torch.rand(args.batch_size, 18, args.train_patch_size, args.train_patch_size)
+    before = peak_rss()
+    criterion(network(x), x[:, :3])["total"].backward()
+    return peak_rss() - before
 
 
 def table(variants: list[Variant]) -> str:
     """One row a variant; times are against the first, round by round."""
     rows = [
-        "| variant | images/s | range | waiting for data | times AFUNet's speed | peak GPU memory, MiB |",
+        "| variant | images/s | range | waiting for data | times AFUNet's speed | peak memory, MiB |",
         "|---" * 6 + "|",
     ]
     for variant in variants:
@@ -204,12 +225,17 @@ def main() -> int:
     args = make_parser().parse_args()
     device = pick_device(args.device)
     args.amp = device.type == "cuda" if args.amp is None else args.amp
+    if args.memory_of:
+        print(own_peak(args, device))
+        return 0
     if device.type == "cpu":
         keep_freed_memory()
     variants = make_variants(args, device)
     for number in range(args.rounds + 1):
         for variant in variants:
             variant.run_round(number)
+    if device.type == "cpu":
+        measure_memory(variants)
     precision = "bfloat16 autocast" if args.amp else "TF32" if args.tf32 else "float32"
     print(
         f"{device_name(device)}, torch {torch.__version__}, {torch.get_num_threads()} thread(s), {precision}, "
