@@ -1,21 +1,25 @@
 """Files that a reconstruction leaves: read back by other programs' libraries, with the radiance that was put in."""
 
+import io
+
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image
 from PIL.ExifTags import IFD, Base
 
+from tests.gain_map import light_of, metadata_of
 from tests.handheld import exif, write_bracket
 from utils.exr import read_header
 from utils.files import InputError
 from utils.images import read_hdr
 from utils.photographs.bracket import load_bracket
-from utils.photographs.colour import srgb_profile
+from utils.photographs.colour import srgb, srgb_profile
 from utils.photographs.preview import tone_curve
 from utils.photographs.results import Picture, check_formats, exr_attributes, write_image
 from utils.photographs.settings import Settings
 from utils.photographs.shots import read_shot, write_preview
+from utils.ultrahdr import BRIGHTEST
 
 
 @pytest.fixture(scope="module")
@@ -63,20 +67,53 @@ def test_a_dng_gives_libraw_the_radiance_put_in(tmp_path, hdr, bracket, gamut):
     seen = hdr > 2.0**-6
     off = np.log2(read[seen] / 65535 / hdr[seen])
     assert abs(np.median(off)) < 0.01
-    assert np.abs(off).max() < 0.03  # LibRaw's 14 bits
+    assert np.abs(off[hdr[seen] > 2.0**-4]).max() < 0.01
+    assert np.abs(off).max() < 0.03  # LibRaw's 14 bits, in the shadows
 
 
 def test_an_ultra_hdr_jpeg_reads_back_as_light(tmp_path, hdr, bracket):
-    codec = pytest.importorskip("imagecodecs")
+    pytest.importorskip("imagecodecs")
+    data = write(tmp_path, "ultrahdr", hdr, bracket).read_bytes()
+    exr = read_hdr(write(tmp_path, "exr", hdr, bracket))
+    light = light_of(data) / 4  # the reference clips at 1/4
+    assert light.shape == exr.shape
+    assert abs(np.log2(light.max() / exr.max())) < 0.1
+    assert np.median(np.abs(np.log2(light[exr > 0.01] / exr[exr > 0.01]))) < 0.05
+
+
+def test_an_ultra_hdr_jpeg_asks_for_the_room_it_uses(tmp_path, hdr, bracket):
+    """Two stops above white here: with more said than used, a screen would show less than it can."""
+    pytest.importorskip("imagecodecs")
+    data = write(tmp_path, "ultrahdr", hdr, bracket).read_bytes()
+    assert metadata_of(data[data.rindex(b"\xff\xd8") :]).headroom == pytest.approx(2.0, abs=0.01)
+    dim = write(tmp_path, "ultrahdr", hdr / 16, bracket).read_bytes()
+    assert metadata_of(dim[dim.rindex(b"\xff\xd8") :]).headroom == pytest.approx(np.log2(1.1), abs=0.01)
+    assert abs(np.log2(light_of(dim).max() / 4 / (hdr / 16).max())) < 0.1
+
+
+def test_an_ultra_hdr_jpeg_keeps_out_what_is_no_light(tmp_path, hdr, bracket):
+    pytest.importorskip("imagecodecs")
+    spoilt = hdr * np.float32(2.0**7)  # up to 9 stops above white
+    spoilt[:2, :2], spoilt[:2, 2:4] = np.nan, -1.0
+    light = light_of(write(tmp_path, "ultrahdr", spoilt, bracket).read_bytes())
+    assert abs(np.log2(light.max() / BRIGHTEST)) < 0.1
+    assert light[:2, :4].max() < 0.05
+
+
+@pytest.mark.slow
+def test_an_ultra_hdr_jpeg_opens_in_a_browser(tmp_path, hdr, bracket, watched):
+    pytest.importorskip("imagecodecs")
     path = write(tmp_path, "ultrahdr", hdr, bracket)
-    data = path.read_bytes()
-    assert b"urn:iso:std:iso:ts:21496" in data
-    light = codec.ultrahdr_decode(data)[..., :3].astype(np.float64) / 4  # the reference clips at 1/4
-    assert abs(np.log2(light.max() / hdr.max())) < 0.1
-    assert np.median(np.abs(np.log2(light[hdr > 0.01] / hdr[hdr > 0.01]))) < 0.05
-    with Image.open(path) as image:
-        assert image.size == (96, 64)
-        assert np.asarray(image.convert("L")).mean(axis=0)[[5, 48, 90]] == pytest.approx([20, 90, 215], abs=45)
+    (tmp_path / "page.html").write_text(f'<link rel="icon" href="data:,"><img src="{path.name}">')
+    watched.page.goto((tmp_path / "page.html").as_uri())
+    size = "e => e.decode().then(() => [e.naturalWidth, e.naturalHeight])"
+    assert watched.page.locator("img").evaluate(size) == [96, 64]
+    with Image.open(io.BytesIO(watched.page.locator("img").screenshot())) as image:
+        shown = np.asarray(image.convert("RGB")) / 255
+    white = hdr * 4
+    plain = white / (1 + white.max(axis=2, keepdims=True))
+    assert srgb(shown) == pytest.approx(plain, abs=0.04)  # as a screen without HDR shows it
+    watched.check()
 
 
 def test_an_ultra_hdr_jpeg_of_odd_size(tmp_path, hdr, bracket):

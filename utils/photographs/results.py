@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import tifffile
 from PIL.ExifTags import Base
 
+from utils import ultrahdr
 from utils.choices import Gamut
 from utils.exr import write_exr
-from utils.files import InputError, atomic_path
+from utils.files import atomic_path
 from utils.images import write_hdr
 from utils.photographs.bracket import Bracket
 from utils.photographs.colour import PRIMARIES, srgb_profile, to_bt709
@@ -26,7 +25,6 @@ from utils.photographs.shots import Shot
 SATURATION = 78.0 / 0.65  # luminance that clips times t ISO / N^2: ISO 12232's saturation, and a lens's usual losses
 JPEG_QUALITY = 95
 LINEAR_RAW, ORIENTATION, D65_LIGHT = 34892, 274, 21  # DNG's numbers
-NO_ULTRAHDR = '--format ultrahdr needs a package: pip install "imagecodecs>=2025.3"'
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ def write_image(kind: str, stem: Path, picture: Picture) -> Path:
 def check_formats(kinds: tuple[str, ...]) -> None:
     """Raise InputError where a package is missing that one of the kinds needs."""
     if "ultrahdr" in kinds:
-        _imagecodecs()
+        ultrahdr.check_available()
 
 
 def exr_attributes(bracket: Bracket, gamut: Gamut) -> dict[str, Any]:
@@ -127,14 +125,10 @@ def _write_dng(path: Path, picture: Picture) -> None:
 
 
 def _write_ultrahdr(path: Path, picture: Picture) -> None:
-    """A JPEG with a gain map (ISO 21496-1). Its white, what screens show without HDR, is where the reference clips."""
-    codec = _imagecodecs()
-    gamut = codec.ULTRAHDR.CG
-    primaries = {"bt709": gamut.BT_709, "p3": gamut.DISPLAY_P3, "bt2020": gamut.BT_2100}[picture.settings.gamut]
+    """Its white, what screens show without HDR, is where the reference clips."""
     light = picture.hdr * np.float32(2.0 ** picture.bracket.ev[1])
-    even = light[: light.shape[0] // 2 * 2, : light.shape[1] // 2 * 2]  # the codec halves chroma
-    pixels = np.dstack([even, np.ones(even.shape[:2], np.float32)]).astype(np.float16)
-    data = codec.ultrahdr_encode(pixels, level=JPEG_QUALITY, gamut=primaries, transfer=codec.ULTRAHDR.CT.LINEAR)
+    even = light[: light.shape[0] // 2 * 2, : light.shape[1] // 2 * 2]
+    data = ultrahdr.encode(even, JPEG_QUALITY, gamut=picture.settings.gamut)
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
 
@@ -152,17 +146,6 @@ def xyz_d65(gamut: Gamut) -> np.ndarray:
     """(3, 3) from linear RGB to XYZ with the white of the primaries, D65."""
     xyz = np.array([[x / y, 1.0, (1.0 - x - y) / y] for x, y in PRIMARIES[gamut]]).T
     return xyz[:, :3] * np.linalg.solve(xyz[:, :3], xyz[:, 3])
-
-
-def _imagecodecs() -> ModuleType:
-    try:
-        codec = importlib.import_module("imagecodecs")
-        available = codec.ULTRAHDR.available
-    except (ImportError, AttributeError):
-        available = False
-    if not available:
-        raise InputError(NO_ULTRAHDR)
-    return codec
 
 
 def _camera_tags(shot: Shot) -> list[tuple[Any, ...]]:
