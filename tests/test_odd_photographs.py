@@ -54,6 +54,30 @@ def test_odd_exif_is_read_and_said(details: dict[str, object], tmp_path: Path) -
     assert (tmp_path / "preview.jpg").exists()
 
 
+@pytest.mark.parametrize(
+    ("kind", "iso"),
+    [
+        ({"SensitivityType": 1, "StandardOutputSensitivity": 102400}, 102400),
+        ({"SensitivityType": 2, "RecommendedExposureIndex": 80000}, 80000),
+        ({"SensitivityType": 3, "ISOSpeed": 204800}, 204800),
+        ({"StandardOutputSensitivity": 102400}, 102400),
+        ({"SensitivityType": 1, "StandardOutputSensitivity": 80000, "RecommendedExposureIndex": 102400}, 80000),
+        ({"SensitivityType": 4, "StandardOutputSensitivity": 80000, "RecommendedExposureIndex": 102400}, 102400),
+        ({"SensitivityType": 1, "StandardOutputSensitivity": 0, "ISOSpeed": 102400}, 102400),
+        ({"SensitivityType": "x", "ISOSpeed": 102400}, 102400),
+        ({}, None),
+    ],
+)
+def test_sensitivities_too_high_for_their_tag_stand_in_longer_ones(
+    kind: dict[str, object], iso: float | None, tmp_path: Path
+) -> None:
+    for given in ({"ISOSpeedRatings": 65535}, {}):
+        shot = read_shot(photograph(tmp_path / "a.jpg", ExposureTime=0.01, **given, **kind))
+        assert shot.iso == iso
+    shot = read_shot(photograph(tmp_path / "a.jpg", ExposureTime=0.01, ISOSpeedRatings=400, **kind))
+    assert shot.iso == 400
+
+
 def test_a_preview_is_written_whatever_type_a_tag_has(tmp_path: Path) -> None:
     shot = read_shot(photograph(tmp_path / "a.jpg", ExposureTime=0.01))
     warnings.simplefilter("ignore")  # Pillow's, of what it is given

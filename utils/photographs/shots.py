@@ -51,6 +51,11 @@ RESULTS = ("_preview", "_compare", "_tonemapped", "_linear", "_ultrahdr")  # end
 LOSSY = ("JPEG", "MPO", "HEIF", "AVIF")  # Pillow's names
 INVERSE_TURN = {6: 8, 8: 6}  # the other orientations are their own
 RAW_TURNS = {0: 1, 3: 3, 5: 8, 6: 6}  # LibRaw's flip -> EXIF's orientation
+LONG_ISO = {  # kinds of sensitivity by EXIF's number, in the order in which they are taken where it names none
+    2: Base.RecommendedExposureIndex,
+    3: Base.ISOSpeed,
+    1: Base.StandardOutputSensitivity,
+}
 UNCALIBRATED, ADOBE = 65535, "R03"  # colour space and interoperability index of EXIF that mean Adobe RGB together
 FORMATS = ("JPEG", "MPO", "PNG", "TIFF", "HEIF", "AVIF", "WEBP", "JPEG2000", "BMP", "GIF", "PPM")
 SECONDS, F_NUMBERS, ISOS = (1e-7, 1e6), (0.1, 1e4), (0.01, 1e9)  # beyond these EXIF is wrong
@@ -370,10 +375,13 @@ def _apex(value: Any, sign: float, limits: tuple[float, float]) -> float | None:
 
 
 def _iso(tags: dict[int, Any]) -> float | None:
+    """The sensitivity: the 16-bit tag or, where that is full or missing, the longer one that EXIF 2.3 says it means."""
     iso = _positive(tags.get(Base.ISOSpeedRatings), ISOS)
-    if iso in (None, 65535.0):  # the 16-bit tag is full: the figure stands in a longer one
-        iso = _positive(tags.get(Base.RecommendedExposureIndex), ISOS) or _positive(tags.get(Base.ISOSpeed), ISOS)
-    return iso
+    if iso not in (None, 65535.0):
+        return iso
+    meant = LONG_ISO.get(tags.get(Base.SensitivityType))
+    found = (_positive(tags.get(tag), ISOS) for tag in (meant, *LONG_ISO.values()) if tag is not None)
+    return next((value for value in found if value is not None), None)
 
 
 def _captured(tags: dict[int, Any]) -> datetime | None:
