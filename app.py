@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from utils.choices import Gamut, Mode, Operator
 from utils.cli import existing_file, pick_device, positive, positive_number, run
-from utils.files import InputError
+from utils.files import InputError, user_path
 from utils.photographs.settings import FORMATS, Settings
 from utils.shipped import SHIPPED_PHOTOGRAPHS
 from utils.threads import set_threads
@@ -196,7 +196,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add(
         "--pretrained_model",
-        type=Path,
+        type=user_path,
         default=SHIPPED_PHOTOGRAPHS,
         help="checkpoint, official or ours (default: shipped)",
     )

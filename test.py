@@ -25,7 +25,7 @@ from utils.choices import Way
 from utils.cli import INTERRUPTED, existing_file, pick_device, positive, positive_number, run
 from utils.evaluation.options import add_metric_options, choose_scoring
 from utils.evaluation.predictions import Predictions, find_predictions, named_folder
-from utils.files import InputError, writable_folder
+from utils.files import InputError, user_path, writable_folder
 from utils.progress import paced
 from utils.shipped import SHIPPED
 from utils.threads import set_threads
@@ -163,7 +163,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Test AFUNet on a data set; without options on the sample scenes.")
     add = parser.add_argument
     add_dataset_options(parser)
-    add("--pretrained_model", type=Path, help="checkpoint, official or ours (default: the shipped weights)")
+    add("--pretrained_model", type=user_path, help="checkpoint, official or ours (default: the shipped weights)")
     add("--patch_size", type=positive, default=128, help="images are padded to a multiple of it; 1 for no padding")
     add("--inference", choices=get_args(Way), default="auto", help="strips: bounded memory")
     add("--device", choices=["auto", "cpu", "cuda"], default="auto")
@@ -171,7 +171,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("--kernels", action=argparse.BooleanOptionalAction, default=True, help="fused kernels on GPUs that take them")
     add("--limit", type=positive, help="only the first N scenes")
     add("--check", action="store_true", help="read every scene, list all that is wrong, and stop")
-    add("--save_dir", type=Path, help="default: results/<dataset>")
+    add("--save_dir", type=user_path, help="default: results/<dataset>")
     add("--save_results", action=argparse.BooleanOptionalAction, default=True, help="write images and pictures")
     add("--format", choices=["hdr", "exr", "both"], default="hdr", help="of the written HDR images")
     add("--report", action="store_true", help="write report.html, to look at the results with; needs no network")

@@ -23,6 +23,7 @@ import utils.interrupts  # noqa: F401  (first, so that Ctrl-C is one line)
 from datasets.options import add_dataset_options, choose_dataset
 from datasets.scenes import Scene, find_scenes, split_validation
 from utils.cli import checked, existing_file, fraction, pick_device, positive, positive_number, run, whole
+from utils.files import user_path
 from utils.threads import set_threads
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def add_data_flags(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add_dataset_options(group)
     add("--cache_choice", choices=CACHE_CHOICES, default="disk", help="where decoded scenes are kept")
-    add("--cache_dir", type=Path, default=Path(".cache/scenes"), help="may be deleted whenever no run uses it")
+    add("--cache_dir", type=user_path, default=Path(".cache/scenes"), help="may be deleted whenever no run uses it")
     add(
         "--num_workers",
         type=whole(0, MOST_WORKERS),
@@ -146,7 +147,7 @@ def add_recipe_flags(group: argparse._ArgumentGroup) -> None:
     add("--perceptual", choices=["vgg", "fft"], help="perceptual term of the loss")
     add("--batch_size", type=whole(1, 4096), help="of each process")
     add("--augmentation", choices=AUGMENTATIONS)
-    add("--vgg_weights", type=Path, help="torchvision's vgg19-dcbb9e9d.pth, where it cannot be downloaded")
+    add("--vgg_weights", type=user_path, help="torchvision's vgg19-dcbb9e9d.pth, where it cannot be downloaded")
     add("--train_patch_size", type=whole(1, 4096), default=128, help="side of the crops, pixels")
     add("--repeat", type=whole(1, 100_000), default=100, help="crops of every scene in an epoch")
     add("--draws", type=whole(1, 64), default=1, help="windows drawn for a crop; that with most clipped pixels is it")
@@ -163,7 +164,7 @@ def add_recipe_flags(group: argparse._ArgumentGroup) -> None:
     )
     add("--ema", type=decay, metavar="DECAY", help="keep an average of the weights that changes by 1 - DECAY a step")
     add("--linear_weight", type=weight, default=0.0, help="of a linear L1 term, which heeds what is bright")
-    add("--init", type=Path, help="begin with the weights of this checkpoint, ours or official")
+    add("--init", type=user_path, help="begin with the weights of this checkpoint, ours or official")
 
 
 def add_network_flags(group: argparse._ArgumentGroup) -> None:
@@ -177,7 +178,7 @@ def add_network_flags(group: argparse._ArgumentGroup) -> None:
 
 def add_run_flags(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add("--logdir", type=Path, help="checkpoints, log.jsonl and TensorBoard curves (default: runs/<dataset>)")
+    add("--logdir", type=user_path, help="checkpoints, log.jsonl and TensorBoard curves (default: runs/<dataset>)")
     add("--resume", metavar="auto|FILE", help="go on from the newest checkpoint of --logdir, or from FILE")
     add("--stop_after", type=positive, help="leave off after this epoch, to be resumed")
     add("--device", choices=["auto", "cpu", "cuda"], default="auto")

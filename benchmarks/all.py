@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from utils.cli import run
+from utils.files import user_path
 
 ROOT = Path(__file__).parents[1]
 PLAIN, WHOLE, STRIPS, HALF = "plain, masks rebuilt", "model(x)", "streaming", "streaming, half storage"
@@ -124,7 +125,9 @@ def training_line(speeds: dict[str, list[float]]) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.all", description=__doc__.split("\n\n")[0])
-    parser.add_argument("--out", type=Path, default=Path("results/benchmarks.json"), help="where to write all figures")
+    parser.add_argument(
+        "--out", type=user_path, default=Path("results/benchmarks.json"), help="where to write all figures"
+    )
     parser.add_argument("--quick", action="store_true", help="small images and one round alone")
     args = parser.parse_args(argv)
     figures = measure(args.quick)

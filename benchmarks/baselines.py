@@ -24,6 +24,7 @@ from utils.cli import pick_device, positive, run
 from utils.evaluation.metrics import METRICS
 from utils.evaluation.tables import DECIMALS, VDP, markdown_table
 from utils.exposure import network_input
+from utils.files import user_path
 from utils.hdrvdp2 import PROTOCOLS
 from utils.inference import predict
 
@@ -35,11 +36,11 @@ def make_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.baselines", description=__doc__.split("\n\n")[0])
     parser.add_argument(
-        "scenes", type=Path, nargs="*", metavar="DIR", help="folders of scene folders; default: the samples"
+        "scenes", type=user_path, nargs="*", metavar="DIR", help="folders of scene folders; default: the samples"
     )
     parser.add_argument("--layout", choices=[*LAYOUTS], default="samples", help="how files in a scene folder are named")
     parser.add_argument("--every", type=positive, default=1, metavar="N", help="of each folder only every Nth scene")
-    parser.add_argument("--checkpoint", type=Path, nargs="+", default=[], help="networks to add to the table")
+    parser.add_argument("--checkpoint", type=user_path, nargs="+", default=[], help="networks to add to the table")
     parser.add_argument(
         "--registered",
         action="store_true",

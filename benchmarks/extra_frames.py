@@ -23,6 +23,7 @@ from models import AFUNet
 from utils.alignment import Motion
 from utils.checkpoint import load_model
 from utils.exposure import to_ldr, to_linear, tonemap
+from utils.files import user_path
 from utils.images import float_to_ldr, ldr_to_float
 from utils.inference import reconstruct
 from utils.photographs.bracket import Extra
@@ -41,7 +42,7 @@ SEED = 443
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pretrained_model", type=Path, default=SHIPPED)
+    parser.add_argument("--pretrained_model", type=user_path, default=SHIPPED)
     parser.add_argument("--scenes", type=int, default=2)
     args = parser.parse_args(argv)
     model = load_model(args.pretrained_model)

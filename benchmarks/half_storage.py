@@ -7,7 +7,6 @@ checkpoint it takes the shipped weights.
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 import torch
 
@@ -18,12 +17,13 @@ from models.streaming import reconstruct
 from utils.checkpoint import load_model
 from utils.cli import run
 from utils.evaluation.metrics import METRICS
+from utils.files import user_path
 from utils.shipped import SHIPPED
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.half_storage", description=__doc__.split("\n\n")[0])
-    parser.add_argument("checkpoints", nargs="*", type=Path, default=[SHIPPED])
+    parser.add_argument("checkpoints", nargs="*", type=user_path, default=[SHIPPED])
     models: dict[str, AFUNet] = {path.name: load_model(path) for path in parser.parse_args(argv).checkpoints}
     for scene in find_scenes(LAYOUTS["samples"], None, "test"):
         x, _ = whole_scene(scene.read, torch.device("cpu"))

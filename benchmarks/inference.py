@@ -37,6 +37,7 @@ from benchmarks.profiles import profile_table, profiled
 from models import AFUNet
 from models.streaming import reconstruct
 from utils.cli import pick_device, run
+from utils.files import user_path
 
 FLOP_PER_PIXEL = 2.67e6  # linear layers 1.80, convolutions 0.44, window products 0.43
 EXACT_ROWS = 128  # rows of a strip in float64
@@ -221,7 +222,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--variants", nargs="+", help="the rows to measure; the first is the baseline")
     parser.add_argument("--runs", type=int, default=5, help="0: only the run that measures memory, and no error")
     parser.add_argument("--threads", type=int, help="CPU threads; torch's own choice without it")
-    parser.add_argument("--json", type=Path, help="also write the figures there")
+    parser.add_argument("--json", type=user_path, help="also write the figures there")
     parser.add_argument("--profile", action="store_true", help="instead, where each variant spends its time")
     parser.add_argument("--memory_of", help=argparse.SUPPRESS)
     return parser.parse_args(argv)

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 import utils.interrupts  # noqa: F401  (first, so that Ctrl-C is one line)
 from utils.cli import run
-from utils.files import InputError, atomic_path, read_text, reason
+from utils.files import InputError, atomic_path, read_text, reason, user_path
 
 SCORE = "PSNR-mu"
 LARGEST_FIGURE = 1e15  # of a log; beyond, it is damaged
@@ -131,8 +131,8 @@ def finish(axes: Axes, ends: list[float]) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.learning_curve", description=__doc__.split("\n\n")[0])
-    parser.add_argument("runs", type=Path, nargs="+", help="folders with log.jsonl, in order")
-    parser.add_argument("--out", type=Path, required=True, help="the picture to write (.png)")
+    parser.add_argument("runs", type=user_path, nargs="+", help="folders with log.jsonl, in order")
+    parser.add_argument("--out", type=user_path, required=True, help="the picture to write (.png)")
     parser.add_argument("--baseline", nargs=2, action="append", default=[], metavar=("NAME", "DB"))
     args = parser.parse_args(argv)
     try:

@@ -21,7 +21,7 @@ from utils.baselines import BASELINES
 from utils.checkpoint import load_model
 from utils.cli import existing_file, run
 from utils.exposure import to_ldr
-from utils.files import EXPOSURE_FILE, read_exposures
+from utils.files import EXPOSURE_FILE, read_exposures, user_path
 from utils.images import ldr_to_float, read_ldr, to_8_bit, write_png
 from utils.inference import reconstruct
 from utils.shipped import SHIPPED
@@ -37,9 +37,9 @@ QUALITY = 92
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scene", type=Path, default=SAMPLES / SCENE, help="a sample scene's folder")
-    parser.add_argument("--pretrained_model", type=Path, default=SHIPPED)
-    parser.add_argument("--out", type=Path, default=Path("docs") / "before_after.jpg")
+    parser.add_argument("--scene", type=user_path, default=SAMPLES / SCENE, help="a sample scene's folder")
+    parser.add_argument("--pretrained_model", type=user_path, default=SHIPPED)
+    parser.add_argument("--out", type=user_path, default=Path("docs") / "before_after.jpg")
     args = parser.parse_args()
     existing_file(args.pretrained_model, "--pretrained_model", "give a checkpoint, or leave it out")
     frames = np.stack([read_ldr(args.scene / name) for name in FRAMES])

@@ -27,6 +27,7 @@ from datasets import cache, crops
 from datasets.scenes import LAYOUTS, find_scenes
 from models import AFUNet, AFUNetConfig
 from utils.cli import pick_device, run
+from utils.files import user_path
 from utils.memory import keep_freed_memory
 from utils.provenance import device_name
 from utils.training.engine import Plan, Trainer
@@ -101,9 +102,9 @@ def make_parser() -> argparse.ArgumentParser:
     add("--plain", action=argparse.BooleanOptionalAction, default=True, help="also time the plain network")
     add("--profile", action="store_true", help="also one more round of each variant: where its time goes")
     add("--num_workers", type=int)
-    add("--json", type=Path, help="also write the figures there")
+    add("--json", type=user_path, help="also write the figures there")
     add("--memory_of", help=argparse.SUPPRESS)
-    add("--cache_dir", type=Path, default=Path(".cache/scenes"))
+    add("--cache_dir", type=user_path, default=Path(".cache/scenes"))
     add("--device", choices=["auto", "cpu", "cuda"], default="auto")
     return parser
 

@@ -7,7 +7,7 @@ import dataclasses
 from pathlib import Path
 
 from datasets.scenes import LAYOUTS, SAMPLES, Layout
-from utils.files import InputError
+from utils.files import InputError, user_path
 
 DATA = Path("data")
 PATH_FLAGS = {  # each is a field of Layout
@@ -24,7 +24,7 @@ def add_dataset_options(parser: argparse._ActionsContainer) -> None:
     """``--dataset``, ``--dataset_dir`` and the released code's flags for other file names."""
     add = parser.add_argument
     add("--dataset", choices=sorted(LAYOUTS), help="layout of the data set (default: the sample scenes)")
-    add("--dataset_dir", type=Path, help=f"folder that holds Kal, Tel, Hu ... or one of these (default: {DATA})")
+    add("--dataset_dir", type=user_path, help=f"folder that holds Kal, Tel, Hu ... or one of these (default: {DATA})")
     for name, text in PATH_FLAGS.items():
         add(f"--{name}", help=f"{text} (default: the data set's)")
 

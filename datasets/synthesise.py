@@ -28,7 +28,7 @@ from datasets.synthesis import MadeScene, Photograph, find_photographs, make_sce
 from datasets.synthesis.photographs import read_photograph
 from datasets.synthesis.variety import ALL, PARTS, variety
 from utils.cli import non_negative, number_up_to, run, whole
-from utils.files import ELSEWHERE, InputError, entries, is_folder, reason, shortened_stem, writable_folder
+from utils.files import ELSEWHERE, InputError, entries, is_folder, reason, shortened_stem, user_path, writable_folder
 from utils.images import write_hdr, write_ldr
 from utils.progress import paced
 
@@ -63,8 +63,8 @@ class Recipe:
 def make_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m datasets.synthesise", description=__doc__.split("\n\n")[0])
-    parser.add_argument("--hdri", type=Path, nargs="+", metavar="DIR", help="folders of .hdr and .exr photographs")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where the scene folders go")
+    parser.add_argument("--hdri", type=user_path, nargs="+", metavar="DIR", help="folders of .hdr and .exr photographs")
+    parser.add_argument("--out", type=user_path, metavar="DIR", help="where the scene folders go")
     parser.add_argument(
         "--scenes", type=whole(1, MOST_SCENES), default=100, metavar="N", help="how many scenes, numbered from 0"
     )
@@ -92,7 +92,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--workers", type=whole(1, 1024), default=os.cpu_count() or 1, help="processes; default: one a core"
     )
-    parser.add_argument("--stats", type=Path, nargs="+", metavar="DIR", help="describe these folders of scenes instead")
+    parser.add_argument(
+        "--stats", type=user_path, nargs="+", metavar="DIR", help="describe these folders of scenes instead"
+    )
     parser.add_argument("--layout", choices=[*LAYOUTS], default="kalantari", help="how --stats finds files in a scene")
     return parser
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from datasets.synthesis import find_photographs
 from datasets.synthesise import Recipe, digest, synthesise
 from utils.cli import positive, run
+from utils.files import user_path
 
 HELD_OUT = ("chinese_garden_1k", "circus_arena_1k", "modern_buildings_2_1k", "peppermint_powerplant_1k")
 SCENES, SIZE, SEED = 12, (256, 384), 2026
@@ -28,8 +29,10 @@ SETS: dict[str, tuple[str, ...]] = {  # a folder's name -> what its scenes vary 
 def make_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m datasets.validation", description=__doc__.split("\n\n")[0])
-    parser.add_argument("--hdri", type=Path, nargs="+", required=True, metavar="DIR", help="folders with the panoramas")
-    parser.add_argument("--out", type=Path, default=Path("scenes"), metavar="DIR", help="where the sets go")
+    parser.add_argument(
+        "--hdri", type=user_path, nargs="+", required=True, metavar="DIR", help="folders with the panoramas"
+    )
+    parser.add_argument("--out", type=user_path, default=Path("scenes"), metavar="DIR", help="where the sets go")
     parser.add_argument("--workers", type=positive, default=os.cpu_count() or 1, help="processes; default: one a core")
     return parser
 

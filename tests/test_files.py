@@ -16,8 +16,17 @@ from utils.files import (
     regular_file,
     remove_leftovers,
     shortened_stem,
+    user_path,
     write_text,
 )
+
+
+def test_a_tilde_is_home_where_somebody_lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert user_path("~/results") == tmp_path / "results"
+    assert user_path("~") == tmp_path
+    for name in ("~copy.jpg", "~nobody_of_that_name/results", "a/~", "results"):
+        assert user_path(name) == Path(name)
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_says_which(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -143,6 +143,12 @@ def test_the_network_knows_no_files_devices_or_options() -> None:
         assert not re.search(r"\.hdr\b|\.pth\b|exposure", code(path)), path.name
 
 
+@pytest.mark.parametrize("path", sources(), ids=name_of)
+def test_every_path_on_a_command_line_takes_a_tilde(path: Path) -> None:
+    """By utils.files.user_path: no shell replaces the one in --save_dir=~/results."""
+    assert "type=Path" not in path.read_text()
+
+
 @pytest.mark.parametrize("script", ["app.py", "predict.py", "test.py", "train.py"])
 def test_options_are_parsed_before_torch_is_imported(script: str) -> None:
     """Followed through every import at the top of a file: --help and mistakes cost no second of imports."""

@@ -22,7 +22,7 @@ from torch import Tensor
 from models import AFUNet, AFUNetConfig
 from models.windows import SHIFT, WINDOW, relative_position
 from utils.cli import run
-from utils.files import ELSEWHERE, InputError, atomic_path, reason, regular_file
+from utils.files import ELSEWHERE, InputError, atomic_path, reason, regular_file, user_path
 
 State = dict[str, Tensor]
 
@@ -315,8 +315,8 @@ def main(argv: list[str] | None = None) -> int:
         choices=list(COMMANDS),
         help="to-official: write the authors' form; weights: leave out the optimiser and the state of the training",
     )
-    parser.add_argument("source", type=Path, help="a checkpoint, ours or official")
-    parser.add_argument("target", type=Path, help="the file to write")
+    parser.add_argument("source", type=user_path, help="a checkpoint, ours or official")
+    parser.add_argument("target", type=user_path, help="the file to write")
     args = parser.parse_args(argv)
     content = COMMANDS[args.command](args.source)
     save_checkpoint(args.target, content)

@@ -99,8 +99,14 @@ def natural(path: Path) -> tuple[list[tuple[int, int, str]], str]:
 
 
 def user_path(text: str) -> Path:
-    """A path as people write it: ``~`` is their home. A shell leaves it in ``--option=~/folder``."""
-    return Path(text).expanduser()
+    """A path as people write it: ``~`` is their home. A shell leaves it in ``--option=~/folder``.
+
+    A name that only begins so, such as ``~copy.jpg``, stays as it is.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # nobody's home
+        return Path(text)
 
 
 def existing_paths(words: Sequence[str | Path]) -> list[Path]:

@@ -20,7 +20,7 @@ from pathlib import Path
 from benchmarks.gpu.page import write_page
 from benchmarks.gpu.record import Broken, Record, TimeIsUp, forget_failures, note_death
 from utils.cli import existing_file, positive, positive_number, run
-from utils.files import InputError, writable_folder
+from utils.files import InputError, user_path, writable_folder
 
 PARTS = ("kernels", "inference", "training", "accuracy", "weights")
 GRACE = 75.0  # seconds that a step may take beyond the time given
@@ -31,17 +31,17 @@ def make_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__.split("\n\n")[0])
     add = parser.add_argument
-    add("--out", type=Path, required=True, metavar="DIR", help="where the figures go")
+    add("--out", type=user_path, required=True, metavar="DIR", help="where the figures go")
     add("--part", nargs="+", choices=PARTS, default=[], help="these parts only; weights runs where it is named")
     add("--minutes", type=positive_number, default=8.0, help="after which no step begins (default: 8)")
     add("--again", action="store_true", help="measure the parts anew; weights trains on")
     add("--device", choices=["auto", "cpu", "cuda"], default="auto")
     add("--tiny", action="store_true", help="small sizes, few steps: a try, whose figures say nothing")
-    add("--work", type=Path, metavar="DIR", help="for what is large: scenes, the training run (default: OUT/work)")
-    add("--hdri", type=Path, nargs="+", default=[], metavar="DIR", help="weights: folders of .hdr and .exr panoramas")
+    add("--work", type=user_path, metavar="DIR", help="for what is large: scenes, the training run (default: OUT/work)")
+    add("--hdri", type=user_path, nargs="+", default=[], metavar="DIR", help="weights: folders of panoramas")
     add("--scenes", type=positive, default=600, help="weights: how many scenes to make and train on")
-    add("--init", type=Path, metavar="FILE", help="weights: begin with these (default: the shipped ones)")
-    add("--resume", type=Path, metavar="FILE", help="weights: go on with the training of this checkpoint")
+    add("--init", type=user_path, metavar="FILE", help="weights: begin with these (default: the shipped ones)")
+    add("--resume", type=user_path, metavar="FILE", help="weights: go on with the training of this checkpoint")
     add("--deadline", type=float, help=argparse.SUPPRESS)  # for the process that does the work
     return parser
 

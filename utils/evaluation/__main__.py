@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from utils import cli
 from utils.evaluation.options import add_metric_options, choose_scoring
 from utils.evaluation.predictions import misshapen
-from utils.files import InputError
+from utils.files import InputError, user_path
 from utils.images import check_finite, read_linear
 
 if TYPE_CHECKING:
@@ -21,8 +20,8 @@ if TYPE_CHECKING:
 def arguments(argv: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m utils.evaluation", description=__doc__)
-    parser.add_argument("prediction", type=Path, help="the image to judge: .hdr, .exr, .npy or TIFF, linear")
-    parser.add_argument("label", type=Path, help="the ground truth")
+    parser.add_argument("prediction", type=user_path, help="the image to judge: .hdr, .exr, .npy or TIFF, linear")
+    parser.add_argument("label", type=user_path, help="the ground truth")
     parser.add_argument("--scale_to_label", action="store_true", help="fit one factor to the label first")
     parser.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
     add_metric_options(parser, ["paper", "pu21"])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import utils.interrupts  # noqa: F401  (first, so that Ctrl-C is one line)
 from utils import cli
-from utils.files import InputError, atomic_path, writable_folder
+from utils.files import InputError, atomic_path, user_path, writable_folder
 from utils.hdrvdp2.protocols import PROTOCOLS
 from utils.hdrvdp2.settings import LOWEST_PPD, RGB_ENCODINGS
 from utils.images import check_finite, read_linear
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m utils.hdrvdp2", description=__doc__)
-    parser.add_argument("test", type=Path, help="the image to judge: .hdr, .exr, .npy or TIFF")
-    parser.add_argument("reference", type=Path, help="what it should look like")
+    parser.add_argument("test", type=user_path, help="the image to judge: .hdr, .exr, .npy or TIFF")
+    parser.add_argument("reference", type=user_path, help="what it should look like")
     parser.add_argument(
         "--preset", choices=list(PROTOCOLS), default="safnet", help="whose setting (default: %(default)s)"
     )
@@ -29,7 +29,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--ppd", type=float, help="pixels per degree, in place of the preset's display")
     parser.add_argument("--peak", type=float, help="multiply both images by this, in place of the preset's 1")
     parser.add_argument("--rgbe", action="store_true", help="round both images as a .hdr file does (for .exr files)")
-    parser.add_argument("--map", type=Path, help="also write where a difference is seen, as a picture (.png)")
+    parser.add_argument("--map", type=user_path, help="also write where a difference is seen, as a picture (.png)")
     parser.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
     return parser.parse_args()
 
