@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,21 +30,38 @@ class Watched:
         assert not self.abroad
 
 
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright (requirements-dev.txt)")
+@contextmanager
+def started(kind: Any, *flags: str) -> Iterator[Any]:
+    """A running Chromium; ``kind`` is Playwright's. Skips the test where none is installed."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
         pytest.skip("needs Chromium (Debian: apt-get install chromium)")
-    with playwright.sync_playwright() as driver:
-        running = driver.chromium.launch(executable_path=chromium, args=FLAGS)
+    running = kind.launch(executable_path=chromium, args=[*FLAGS, *flags])
+    yield running
+    running.close()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright (requirements-dev.txt)")
+    with playwright.sync_playwright() as driver, started(driver.chromium) as running:
         yield running
-        running.close()
 
 
 @pytest.fixture
 def watched(browser: Any) -> Iterator[Watched]:
     """An empty page of 1280x800."""
+    yield from watched_page(browser)
+
+
+@pytest.fixture
+def watched_in_hdr(browser: Any) -> Iterator[Watched]:
+    """The same on a screen with HDR."""
+    with started(browser.browser_type, "--force-color-profile=hdr10") as other:
+        yield from watched_page(other)
+
+
+def watched_page(browser: Any) -> Iterator[Watched]:
     page = browser.new_page(viewport={"width": 1280, "height": 800})
     page.set_default_timeout(90_000)  # a machine may be busy
     watch = Watched(page)

@@ -8,4 +8,4 @@ import torch
 
 os.environ.setdefault("TRITON_INTERPRET", str(int(not torch.cuda.is_available())))  # read once, with models.kernels
 
-from tests.browser import browser, watched  # noqa: F401  for all tests of pages
+from tests.browser import browser, watched, watched_in_hdr  # noqa: F401  for all tests of pages

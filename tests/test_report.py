@@ -7,15 +7,18 @@ import io
 import json
 import math
 import re
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests.browser import Watched
+from tests.gain_map import light_of
 from tests.test_test_script import script
 from utils.evaluation.report import View, room_for, scene_view, write_report
 from utils.evaluation.tables import Results, Row
@@ -101,6 +104,36 @@ def test_pictures_shrink_until_they_fit(room: float) -> None:
     assert made.width == 384
 
 
+def test_hdr_pictures_hold_the_light_above_white() -> None:
+    pytest.importorskip("imagecodecs")
+    _, label = draw()
+    made = view(hdr=True)
+    assert made.exposures[:3] == ["tone-mapped", "HDR", "EV 0 (dark)"]
+    shown = {look.name: look for look in made.looks}
+    assert [len(look.pictures) for look in made.looks] == [7] * 6 + [1] * 2
+    for name, image in (("Ground truth", label), ("other", label * 0.5)):
+        kind, data = shown[name].pictures[1].split(",")
+        assert kind == "data:image/jpeg;base64"
+        light = light_of(base64.b64decode(data)) / 4  # the reference clips at 1/4
+        height, width = light.shape[:2]
+        assert (height, width) == (44, 68)  # 0.7 of the size, even
+        cells = light.reshape(11, 4, 17, 4, 3).mean((1, 3))  # noise of single pixels is not what JPEG keeps
+        wanted = cv2.resize(image, (17, 11), interpolation=cv2.INTER_AREA)
+        assert abs(np.log2(cells.max() / wanted.max())) < 0.1
+        assert np.abs(np.log2(cells[wanted > 0.02] / wanted[wanted > 0.02])).max() < 0.2
+    assert view().exposures[1] == "EV 0 (dark)"
+
+
+def test_hdr_pictures_shrink_with_the_others() -> None:
+    pytest.importorskip("imagecodecs")
+    rng = np.random.default_rng(0)
+    label = rng.random((257, 383, 3), np.float32)
+    frames = np.zeros((3, 257, 383, 3), np.uint16)
+    made = scene_view("x", frames, EV, label, {"a": label}, metrics={}, room=60_000, hdr=True)
+    assert sum(len(uri) for look in made.looks for uri in look.pictures) <= 60_000
+    assert 96 <= made.shown < 383
+
+
 def test_fifteen_scenes_share_the_size_asked_for() -> None:
     assert 15 * room_for(24.0, 15) + 15 * 3000 + 60_000 == pytest.approx(24e6)
 
@@ -157,7 +190,14 @@ def test_views_come_in_the_order_of_the_scenes(tmp_path: Path) -> None:
     assert re.findall(r'<h3 id="name-\d">(.*?)</h3>', text) == ["001", "002"]
 
 
-def test_predictions_get_a_report_with_the_inputs(tmp_path: Path) -> None:
+@pytest.mark.parametrize("encoder", [True, False])
+def test_predictions_get_a_report_with_the_inputs(
+    tmp_path: Path, encoder: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if encoder:
+        pytest.importorskip("imagecodecs")
+    else:
+        monkeypatch.setitem(sys.modules, "imagecodecs", None)
     frames, label = draw()
     for name in ("001", "002"):
         folder = tmp_path / "data" / "Kal" / "Test" / "Test-set" / name
@@ -169,11 +209,12 @@ def test_predictions_get_a_report_with_the_inputs(tmp_path: Path) -> None:
         write_exr(tmp_path / "their results" / f"{name}.exr", label * 0.9)
     options = ["--dataset", "kalantari", "--dataset_dir", str(tmp_path / "data"), "--vdp", "none", "--report"]
     options += ["--predictions", f"theirs={tmp_path / 'their results'}", "--save_dir", str(tmp_path / "out")]
-    assert script.main([*options, "--report_size", "0.2"]) == 0
+    assert script.main([*options, "--report_size", "0.25"]) == 0
     page = tmp_path / "out" / "report.html"
-    assert page.stat().st_size < 0.2e6
+    assert page.stat().st_size < 0.25e6
     for words in ("../their%20results/001.exr", '"Input 2"', "Error of theirs"):
         assert words in page.read_text()
+    assert ("data:image/jpeg" in page.read_text()) == ("a screen with HDR" in page.read_text()) == encoder
 
 
 def column(page: Any, table: int, number: int) -> list[str]:
@@ -264,3 +305,37 @@ def check_zoom(page: Any, scene: Any, slider: Any) -> None:
     assert slider.evaluate("e => e.value") == value
     slider.press("0")
     assert places()[0][2] == pytest.approx(start[2])
+
+
+@pytest.mark.slow
+def test_hdr_is_there_on_a_plain_screen_too(tmp_path: Path, watched: Watched) -> None:
+    pytest.importorskip("imagecodecs")
+    look_at_hdr(tmp_path, watched, begins="data:image/webp")
+
+
+@pytest.mark.slow
+def test_a_screen_with_hdr_begins_with_it(tmp_path: Path, watched_in_hdr: Watched) -> None:
+    pytest.importorskip("imagecodecs")
+    look_at_hdr(tmp_path, watched_in_hdr, begins="data:image/jpeg")
+
+
+def look_at_hdr(folder: Path, watched: Watched, *, begins: str) -> None:
+    page = watched.page
+    page.goto(write_report(folder, results(), [view("001", hdr=True), view("002", hdr=True)]).as_uri())
+    scene = page.locator(".scene").first
+    scene.scroll_into_view_if_needed()
+    left, right = scene.locator("img").first, scene.locator("img").nth(1)
+    assert left.get_attribute("src").startswith(begins)
+    scene.locator("[data-hdr]").focus()
+    page.keyboard.press("Space")
+    assert scene.locator("[data-hdr]").is_checked()
+    for image in (left, right):
+        assert image.get_attribute("src").startswith("data:image/jpeg")
+        assert image.evaluate("e => e.decode().then(() => [e.naturalWidth, e.naturalHeight])") == [68, 44]
+    page.keyboard.press("ArrowRight")
+    assert left.get_attribute("src").startswith("data:image/webp")
+    page.keyboard.press("ArrowLeft")
+    scene.locator("select.left").select_option(label="Error of AFUNet")  # a map has no exposures
+    assert left.get_attribute("src").startswith("data:image/webp")
+    assert right.get_attribute("src").startswith("data:image/jpeg")
+    watched.check()

@@ -21,6 +21,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
+from utils import ultrahdr
 from utils.evaluation.evaluator import Scored
 from utils.evaluation.tables import (
     ALL_DECIMALS,
@@ -47,6 +48,10 @@ PER_SCENE = 3_000  # of a scene's words
 STOPS = 5  # exposures beside the tone-mapped view
 STOP_SHARE = 0.5  # side of a picture at one exposure, as a share of the tone-mapped one: it shows light, not detail
 QUALITY = 82  # of WebP
+HDR = "HDR"  # the exposure that shows light above white, on a screen that can
+HDR_SHARE = 0.7  # side of its pictures, as a share of the tone-mapped ones
+HDR_QUALITY, HDR_COARSER = 80, 4  # of the JPEG, and by how much its gain map is smaller
+HDR_COST = 2.7  # its bytes per pixel against WebP's
 BASE64 = 4 / 3  # characters per byte
 ATTEMPTS = 5  # at a size that fits
 FULL_ENOUGH = 0.75  # share of the room that need not be used better
@@ -77,6 +82,7 @@ class Shown:
         name, kind, about: what the page calls it; "input", "result", "truth" or "map"; a line below it.
         detail: (H, W, 3) uint8, tone-mapped or in the colours of a map.
         stops: one per exposure, STOP_SHARE of the size; [] for a map.
+        light: linear, 1 where the reference clips, HDR_SHARE of the size; None for a map, and without an encoder.
         ends: what both ends of a map's colours mean; "" for a picture.
     """
 
@@ -85,12 +91,13 @@ class Shown:
     about: str
     detail: np.ndarray
     stops: list[np.ndarray] = field(default_factory=list)
+    light: np.ndarray | None = None
     ends: str = ""
 
 
 @dataclass(frozen=True)
 class Look:
-    """One picture as the page holds it; ``pictures`` are data URIs, tone-mapped first, then one per exposure."""
+    """One picture as the page holds it; ``pictures`` are data URIs in the order of the view's exposures."""
 
     name: str
     kind: str
@@ -133,6 +140,7 @@ def scene_view(
     files: Sequence[str] = (),
     seen: Mapping[str, np.ndarray] | None = None,
     room: float = MEGABYTES * 1e6,
+    hdr: bool = False,
 ) -> View:
     """A scene's pictures, scaled so that they take no more than ``room`` bytes of the page.
 
@@ -144,9 +152,10 @@ def scene_view(
         files: paths of HDR files, relative to the page.
         seen: by the same names (H, W) in [0, 1], where HDR-VDP-2 says that a difference is seen; may be left out.
         room: bytes.
+        hdr: also show light above white, in JPEGs with a gain map; needs their encoder.
     """
     exposures = np.linspace(ev[0], ev[-1], STOPS)
-    shown = [*_photographs(frames, ev, label, methods, exposures), *_maps(label, methods, seen or {})]
+    shown = [*_photographs(frames, ev, label, methods, exposures, hdr), *_maps(label, methods, seen or {})]
     pictures, width = _fitting(shown, room)
     looks = [
         Look(item.name, item.kind, item.about, item.ends, encoded)
@@ -154,7 +163,7 @@ def scene_view(
     ]
     height, full_width = label.shape[:2]
     lines = [(method, format_row(row).split("  ")) for method, row in metrics.items()]
-    steps = ["tone-mapped", *(_exposure_name(exposure, ev) for exposure in exposures)]
+    steps = ["tone-mapped", *[HDR] * hdr, *(_exposure_name(exposure, ev) for exposure in exposures)]
     links = [(Path(path).name, quote(path)) for path in files]
     return View(name, full_width, height, width, steps, looks, lines, links)
 
@@ -189,6 +198,7 @@ class Views:
             files=[file for one in scored for file in self._files(name, one)],
             seen={one.method.name: one.figures.seen.cpu().numpy() for one in scored if one.figures.seen is not None},
             room=self.room,
+            hdr=ultrahdr.available(),
         )
         self.made.append(view)
 
@@ -215,6 +225,7 @@ def write_report(folder: Path, results: Results, views: Sequence[View]) -> Path:
         data=_script_safe({"looks": [asdict(look) for look in view.looks]} for view in views),
         colours=map_colours(),
         mu_law=MU_LAW,
+        hdr=HDR,
         css=Markup((ASSETS / "report.css").read_text(encoding="utf-8")),
         slider=Markup((ASSETS / "img-comparison-slider.js").read_text(encoding="utf-8")),
         script=Markup((ASSETS / "report.js").read_text(encoding="utf-8")),
@@ -266,25 +277,34 @@ def _exposure_name(exposure: float, ev: np.ndarray) -> str:
 
 
 def _photographs(
-    frames: np.ndarray, ev: np.ndarray, label: np.ndarray, methods: Mapping[str, np.ndarray], exposures: np.ndarray
+    frames: np.ndarray,
+    ev: np.ndarray,
+    label: np.ndarray,
+    methods: Mapping[str, np.ndarray],
+    exposures: np.ndarray,
+    hdr: bool,
 ) -> list[Shown]:
     """Inputs, results and the truth on one scale of light."""
     roles = ("under-exposed", "reference", "over-exposed")
-    shown = [
-        _photograph(
-            f"Input {i}", "input", f"{role}, EV {exponent:g}", to_linear(ldr_to_float(frame), exponent), exposures
-        )
+    images = [
+        (f"Input {i}", "input", f"{role}, EV {exponent:g}", to_linear(ldr_to_float(frame), exponent))
         for i, (role, frame, exponent) in enumerate(zip(roles, frames, ev, strict=True), 1)
     ]
-    shown += [_photograph(name, "result", "result", image, exposures) for name, image in methods.items()]
-    return [*shown, _photograph("Ground truth", "truth", "the label of the data set", label, exposures)]
+    images += [(name, "result", "result", image) for name, image in methods.items()]
+    images.append(("Ground truth", "truth", "the label of the data set", label))
+    white = float(ev[1]) if hdr else None
+    return [_photograph(*image, exposures, white) for image in images]
 
 
-def _photograph(name: str, kind: str, about: str, linear: np.ndarray, exposures: np.ndarray) -> Shown:
+def _photograph(
+    name: str, kind: str, about: str, linear: np.ndarray, exposures: np.ndarray, white: float | None
+) -> Shown:
+    """One picture at all exposures; ``white`` is the one at which its light is kept too."""
     linear = np.nan_to_num(linear.astype(np.float32))
     small = _scaled(linear, STOP_SHARE)
     stops = [to_8_bit(to_ldr(small, float(exposure))) for exposure in exposures]
-    return Shown(name, kind, about, to_8_bit(tonemap(linear.clip(0.0, 1.0))), stops)
+    light = None if white is None else _scaled(linear, HDR_SHARE) * np.float32(2.0**white)
+    return Shown(name, kind, about, to_8_bit(tonemap(linear.clip(0.0, 1.0))), stops, light)
 
 
 def _maps(label: np.ndarray, methods: Mapping[str, np.ndarray], seen: Mapping[str, np.ndarray]) -> list[Shown]:
@@ -311,7 +331,7 @@ def _map(name: str, about: str, values: np.ndarray, ends: tuple[float, float]) -
 def _fitting(shown: Sequence[Shown], room: float) -> tuple[list[list[str]], int]:
     """Data URIs of every picture, at the largest scale that fits, and the width in pixels of the tone-mapped ones."""
     height, width = shown[0].detail.shape[:2]
-    pixels = height * width * sum(1 + STOP_SHARE**2 * len(item.stops) for item in shown)
+    pixels = height * width * sum(_share(item) for item in shown)
     least = min(SMALLEST / max(height, width), 1.0)
     scale = min(1.0, max(least, math.sqrt(max(room, 0.0) / (GUESS * BASE64 * pixels))))
     best: tuple[float, float, list[list[str]]] | None = None  # bytes, scale, pictures
@@ -327,15 +347,28 @@ def _fitting(shown: Sequence[Shown], room: float) -> tuple[list[list[str]], int]
     return best[2], max(round(width * best[1]), 1)
 
 
+def _share(item: Shown) -> float:
+    """Pixels of all pictures of an item, as a share of the tone-mapped one's, by what they cost."""
+    light = 0.0 if item.light is None else HDR_COST * HDR_SHARE**2
+    return 1 + STOP_SHARE**2 * len(item.stops) + light
+
+
 def _encoded(item: Shown, scale: float) -> list[str]:
-    return [_data_uri(_scaled(picture, scale)) for picture in (item.detail, *item.stops)]
+    webp = [_data_uri(_scaled(picture, scale)) for picture in (item.detail, *item.stops)]
+    return webp if item.light is None else [webp[0], _hdr_uri(item.light, scale), *webp[1:]]
 
 
-def _scaled(picture: np.ndarray, scale: float) -> np.ndarray:
-    if scale >= 1.0:
+def _scaled(picture: np.ndarray, scale: float, step: int = 1) -> np.ndarray:
+    """The picture with its sides scaled by no more than 1, each a multiple of ``step``."""
+    height, width = (max(round(side * min(scale, 1.0) / step), 1) * step for side in picture.shape[:2])
+    if (height, width) == picture.shape[:2]:
         return picture
-    height, width = (max(round(side * scale), 1) for side in picture.shape[:2])
     return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+
+
+def _hdr_uri(light: np.ndarray, scale: float) -> str:
+    data = ultrahdr.encode(_scaled(light, scale, step=2), HDR_QUALITY, coarser=HDR_COARSER)
+    return "data:image/jpeg;base64," + base64.b64encode(data).decode("ascii")
 
 
 def _data_uri(picture: np.ndarray) -> str:

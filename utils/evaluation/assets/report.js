@@ -38,6 +38,8 @@ class SceneView {
     this.zoom = 1;
     this.x = this.y = 0; // pixels by which the zoomed picture is moved
     this.fill();
+    const hdr = this.find("[data-hdr]");
+    if (hdr && matchMedia("(dynamic-range: high)").matches) hdr.checked = true; // the screen can show it
     this.listen(article);
     this.show();
   }
