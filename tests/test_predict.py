@@ -166,6 +166,21 @@ def test_every_tone_mapping_gives_a_picture(operator):
     assert (np.diff(picture[..., 1].ravel().astype(int)) >= -2).all()  # brighter stays brighter
 
 
+def test_the_photographic_curve_sets_black_and_white():
+    """A night with one lamp: Drago's curve gives the lamp all of the white, and the dark a grey veil."""
+    y, x = np.mgrid[0:64, 0:96] / np.array([63.0, 95.0])[:, None, None]
+    night = (2.0 ** (-12 + 7 * x) * (0.8 + 0.2 * y))[..., None].repeat(3, axis=2).astype(np.float32)
+    night[:2, :2] = 1.0
+    plain, set_ = tone_mapped(night, "drago"), tone_mapped(night, "photo")
+    assert np.percentile(plain, 1) > 10 > np.percentile(set_, 1)
+    assert np.percentile(set_, 99) > np.percentile(plain, 99) + 20
+
+
+@pytest.mark.parametrize("operator", get_args(Operator))
+def test_every_tone_mapping_takes_what_is_all_black(operator):
+    assert not tone_mapped(np.zeros((32, 48, 3), np.float32), operator).any()
+
+
 def test_the_comparison_zooms_in_where_frames_disagree(tmp_path):
     bracket = load_bracket(write_bracket(tmp_path, size=(180, 240)), alignment="none")
     bracket.frames[2, 100:120, 30:56] = 0  # something dark went by in the over-exposed frame

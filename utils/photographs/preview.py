@@ -21,19 +21,47 @@ COLOURS = ((230, 60, 50), (40, 120, 230), (30, 150, 70))  # of the zooms' frames
 CELL = 330  # pixels of width
 TALLEST = 3  # a cell is at most so many times as high as it is wide
 
-CURVES: dict[Operator, Callable[[], cv2.Tonemap]] = {
-    "reinhard": lambda: cv2.createTonemapReinhard(GAMMA),
-    "drago": lambda: cv2.createTonemapDrago(GAMMA),
-    "mantiuk": lambda: cv2.createTonemapMantiuk(GAMMA),
+BLACK, WHITE = 0.5, 99.5  # percentiles of a picture that become black and white,
+DEEPEST, DULLEST = 0.08, 0.7  # but no value above the first becomes black, and none below the second white
+LIFT, CONTRAST = 0.9, 0.3  # exponent by which midtones are lifted, and share of an S-shaped curve
+
+
+def drago(hdr: np.ndarray) -> np.ndarray:
+    """Drago et al., "Adaptive Logarithmic Mapping", Eurographics 2003, by OpenCV. (H, W, 3) linear to about [0, 1]."""
+    return cv2.createTonemapDrago(GAMMA).process(hdr)
+
+
+def photographic(hdr: np.ndarray) -> np.ndarray:
+    """Drago's curve, which keeps colours and highlights, with the black, white and contrast that it lacks.
+
+    Args:
+        hdr: (H, W, 3) linear.
+
+    Returns:
+        (H, W, 3) float32 in [0, 1].
+    """
+    picture = np.nan_to_num(drago(hdr)).clip(0.0, 1.0)
+    black = min(float(np.percentile(picture.min(axis=2), BLACK)), DEEPEST)
+    white = max(float(np.percentile(picture.max(axis=2), WHITE)), DULLEST)
+    picture = ((picture - black) / (white - black)).clip(0.0, 1.0) ** LIFT
+    return picture + CONTRAST * (picture * picture * (3.0 - 2.0 * picture) - picture)
+
+
+CURVES: dict[Operator, Callable[[np.ndarray], np.ndarray]] = {
+    "photo": photographic,
+    "mu": lambda hdr: tonemap(hdr.clip(0.0, 1.0)),
+    "reinhard": lambda hdr: cv2.createTonemapReinhard(GAMMA).process(hdr),
+    "drago": drago,
+    "mantiuk": lambda hdr: cv2.createTonemapMantiuk(GAMMA).process(hdr),
 }
 
 
-def tone_curve(hdr: np.ndarray, operator: Operator = "drago") -> np.ndarray:
-    """Linear HDR (H, W, 3) as a picture to look at, float32 mostly in [0, 1]: mu-law, or OpenCV's operators."""
-    return tonemap(hdr.clip(0.0, 1.0)) if operator == "mu" else CURVES[operator]().process(hdr)
+def tone_curve(hdr: np.ndarray, operator: Operator = "photo") -> np.ndarray:
+    """Linear HDR (H, W, 3) as a picture to look at, float32 mostly in [0, 1]: ours, mu-law, or OpenCV's operators."""
+    return CURVES[operator](hdr) if hdr.max() > 0 else np.zeros_like(hdr)  # OpenCV's refuse what is all black
 
 
-def tone_mapped(hdr: np.ndarray, operator: Operator = "drago") -> np.ndarray:
+def tone_mapped(hdr: np.ndarray, operator: Operator = "photo") -> np.ndarray:
     """As :func:`tone_curve`, (H, W, 3) uint8."""
     return to_8_bit(tone_curve(hdr, operator))
 

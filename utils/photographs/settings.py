@@ -40,7 +40,7 @@ class Settings:
     format: tuple[str, ...] = ("exr",)
     half: bool = False
     preview: str = "jpg"
-    tonemap: Operator = "drago"
+    tonemap: Operator = "photo"
     compare: bool = False
     inference: Way = "auto"
     overwrite: bool = False

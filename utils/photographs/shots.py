@@ -379,7 +379,7 @@ def _iso(tags: dict[int, Any]) -> float | None:
     iso = _positive(tags.get(Base.ISOSpeedRatings), ISOS)
     if iso not in (None, 65535.0):
         return iso
-    meant = LONG_ISO.get(tags.get(Base.SensitivityType))
+    meant = LONG_ISO.get(tags.get(Base.SensitivityType, 0))
     found = (_positive(tags.get(tag), ISOS) for tag in (meant, *LONG_ISO.values()) if tag is not None)
     return next((value for value in found if value is not None), None)
 
