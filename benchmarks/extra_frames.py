@@ -1,11 +1,13 @@
 """What frames beside the best three add: made brackets of five and seven frames, with motion and without.
 
-python -m benchmarks.extra_frames
+python -m benchmarks.extra_frames --scenes 3
+python -m benchmarks.extra_frames --picture docs/extra_frames.jpg
 
 Each bracket shows a sample scene's HDR image, whose highlights the darkest of the three frames clips by two stops, with
 a sensor's noise; in the moving ones a disc of the scene itself goes by, another place in every frame. Printed are, for
 the network's result of the three, for the same with every frame, and for a plain mean of all frames weighted by noise:
 the error where the three clip (stops), the noise of shadows (percent), and PSNR-mu of the whole and of what moves.
+With --picture they are shown instead, for a moving bracket of seven frames of one scene.
 """
 
 from __future__ import annotations
@@ -24,11 +26,12 @@ from utils.alignment import Motion
 from utils.checkpoint import load_model
 from utils.exposure import to_ldr, to_linear, tonemap
 from utils.files import user_path
-from utils.images import float_to_ldr, ldr_to_float
+from utils.images import float_to_ldr, ldr_to_float, write_png
 from utils.inference import reconstruct
 from utils.photographs.bracket import Extra
 from utils.photographs.extra_frames import CLEAR, add_frames, variance
 from utils.photographs.shots import Shot
+from utils.pictures import panel, tone_mapped
 from utils.shipped import SHIPPED
 
 BRIGHTEST = 4.0  # light of the brightest pixel, where the darkest of the three frames clips at 1
@@ -38,27 +41,42 @@ ISO = 400.0
 SHADOW = 0.004  # light below which a pixel lies in the shadows
 STEP = 14  # pixels that the disc goes from frame to frame
 SEED = 443
+SHOWN = "forest_0016"  # in the picture
+CELL, ZOOM = 330, 5  # of it: pixels of an image, and by how much a zoom is narrower than the scene
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pretrained_model", type=user_path, default=SHIPPED)
     parser.add_argument("--scenes", type=int, default=2)
+    parser.add_argument("--picture", type=user_path, help="write a picture there instead (.jpg or .png)")
     args = parser.parse_args(argv)
     model = load_model(args.pretrained_model)
+    if args.picture:
+        write_png(args.picture, picture_of(model, light_of(SHOWN)))
+        return
     print("| scene | frames | way | clipped by the three (stops) | noise of shadows (%) | PSNR-mu | PSNR-mu, moving |")
     print("|---|---|---|---|---|---|---|")
-    for scene in find_scenes(LAYOUTS["samples"], None, "test")[: args.scenes]:
-        light = np.asarray(scene.read().label, np.float32)
-        light = light / light.max() * BRIGHTEST
+    for name in [scene.name for scene in find_scenes(LAYOUTS["samples"], None, "test")][: args.scenes]:
         for moving in (False, True):
             for count, evs in SETS.items():
-                for way, figures in compared(model, light, evs, moving).items():
-                    print(f"| {scene.name}{', moving' * moving} | {count} | {way} | " + " | ".join(figures) + " |")
+                images, truth, moves = compared(model, light_of(name), evs, moving)
+                for way, image in images.items():
+                    figures = " | ".join(figures_of(image, truth, moves))
+                    print(f"| {name}{', moving' * moving} | {count} | {way} | {figures} |")
 
 
-def compared(model: AFUNet, light: np.ndarray, evs: Sequence[float], moving: bool) -> dict[str, list[str]]:
-    """The figures of each way for one bracket."""
+def light_of(name: str) -> np.ndarray:
+    """A sample scene's light, (H, W, 3); its brightest value is BRIGHTEST."""
+    scene = next(scene for scene in find_scenes(LAYOUTS["samples"], None, "test") if scene.name == name)
+    light = np.asarray(scene.read().label, np.float32)
+    return light / light.max() * BRIGHTEST
+
+
+def compared(
+    model: AFUNet, light: np.ndarray, evs: Sequence[float], moving: bool
+) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+    """What each way makes of one bracket; what it should be, both (H, W, 3); and (H, W) bool where something moves."""
     rng = np.random.default_rng(SEED)
     views = [with_disc(light, (ev - THREE[1]) * STEP / 2, moving) for ev in evs]
     seen = [expose(rng, view * 2.0**ev, ISO) for (view, _), ev in zip(views, evs, strict=True)]
@@ -71,8 +89,32 @@ def compared(model: AFUNet, light: np.ndarray, evs: Sequence[float], moving: boo
     every, *_ = add_frames(alone, three, ev, extra)
     truth = views[evs.index(THREE[1])][0]
     moves = np.any([disc for _, disc in views], axis=0)
-    images = {"the three": alone, "every frame": every, "plain mean": plain_mean(frames, evs)}
-    return {way: figures_of(image, truth, moves) for way, image in images.items()}
+    return {"the three": alone, "every frame": every, "plain mean": plain_mean(frames, evs)}, truth, moves
+
+
+def picture_of(model: AFUNet, light: np.ndarray) -> np.ndarray:
+    """The ways side by side, (H, W, 3) uint8: all of the scene, and zooms of highlights, shadows and what moves."""
+    images, truth, moves = compared(model, light, SETS[7], True)
+    images["truth"] = truth
+    places = [most(truth.max(axis=2) > 1.2), most(truth.max(axis=2) < SHADOW), most(moves)]
+    rows = [("all of it", (slice(None), slice(None)), None)]
+    rows += [("highlights, 2.5 stops darker", places[0], -2.5), ("shadows, 5 stops brighter", places[1], 5.0)]
+    rows.append(("what moves", places[2], None))
+    shown, titles = [], []
+    for about, place, ev in rows:
+        for way, image in images.items():
+            shown.append(tone_mapped(image[place] / BRIGHTEST) if ev is None else to_ldr(image[place], ev))
+            titles.append(f"{way}\n{about}")
+    return panel(shown, titles, columns=len(images), cell_width=CELL)
+
+
+def most(where: np.ndarray) -> tuple[slice, slice]:
+    """Rows and columns of the place of a zoom's size that holds most of what is true, (H, W) bool."""
+    height, width = (side // ZOOM for side in where.shape)
+    share = cv2.boxFilter(where.astype(np.float32), -1, (width, height), anchor=(0, 0))
+    share = share[: where.shape[0] - height + 1, : where.shape[1] - width + 1]
+    y, x = np.unravel_index(share.argmax(), share.shape)
+    return slice(int(y), int(y) + height), slice(int(x), int(x) + width)
 
 
 def with_disc(light: np.ndarray, offset: float, moving: bool) -> tuple[np.ndarray, np.ndarray]:

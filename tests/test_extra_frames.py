@@ -1,9 +1,13 @@
 """Frames beside the best three: they add range and quiet shadows where they agree, and nothing where they don't."""
 
+import cv2
 import numpy as np
 import pytest
+import torch
 
+from benchmarks.extra_frames import SETS, compared, figures_of, most
 from datasets.synthesis.camera import expose
+from models import AFUNet, AFUNetConfig
 from tests.handheld import hand_motion, write_bracket
 from utils.alignment import Motion
 from utils.exposure import to_ldr
@@ -71,6 +75,18 @@ def test_a_brighter_frame_lowers_the_noise_of_shadows(light, three):
     assert np.array_equal(result[light > 0.1], hdr[light > 0.1])  # clipped in the brighter frame
 
 
+def test_shadows_beside_what_a_brighter_frame_clips_get_quieter_too(light):
+    """Bars of 12 pixels: clipping is no disagreement, so that it keeps a frame out where it clips and no further."""
+    y = np.arange(96)[:, None, None]
+    bars = np.broadcast_to(np.where(y // 12 % 2, 0.3, 0.003), light.shape).astype(np.float32)
+    hdr = network_like(bars)
+    frames = np.stack([frame(bars, ev, i) for i, ev in enumerate(EV)])
+    result, *_ = add_frames(hdr, frames, EV, [extra(bars, 6.0)])
+    middle = np.isin(np.arange(96) % 24, range(4, 8))  # of the dark bars
+    assert (result - bars)[middle].std() < 0.5 * (hdr - bars)[middle].std()
+    assert np.array_equal(result[bars > 0.1], hdr[bars > 0.1])
+
+
 @pytest.mark.parametrize("ev", [-2.0, 1.0, 3.0, 6.0])
 def test_what_moved_stays_out(light, three, ev):
     """A thing in the further frame alone, brighter or darker than what is there, leaves no trace."""
@@ -86,6 +102,23 @@ def test_what_moved_stays_out(light, three, ev):
         told = light[inside] < 0.9  # above, the three cannot tell one light from another
         assert np.percentile(relative[told], 99.5) < 0.12
     assert np.isfinite(without).all()
+
+
+@pytest.mark.parametrize("blur", [0.0, 1.0, 3.0, 6.0])
+def test_a_bright_thing_that_clips_and_its_soft_rim_stay_out(light, blur):
+    """Of a lamp carried through the dark the brighter frame shows a clipped place and, blurred, what is around it."""
+    dark = np.full_like(light, 0.003)
+    hdr = network_like(dark)
+    frames = np.stack([frame(dark, ev, i) for i, ev in enumerate(EV)])
+    moved = dark.copy()
+    moved[30:60, 40:80] = 0.5
+    moved = cv2.GaussianBlur(moved, (0, 0), blur) if blur else moved
+    still, *_ = add_frames(hdr, frames, EV, [extra(dark, 6.0)])
+    result, *_ = add_frames(hdr, frames, EV, [extra(moved, 6.0)])
+    near = (slice(5, 85), slice(15, 105))
+    worst = np.abs(cv2.GaussianBlur(result - dark, (0, 0), 2.0))[near].max() / 0.003
+    assert worst < np.abs(cv2.GaussianBlur(hdr - dark, (0, 0), 2.0))[near].max() / 0.003 + 0.05
+    assert np.abs(still - dark).mean() < 0.5 * np.abs(hdr - dark).mean()
 
 
 def test_beyond_its_border_a_moved_frame_says_nothing(light, three):
@@ -115,3 +148,23 @@ def test_further_frames_are_registered_too(tmp_path):
     shots = [shot.path.name for shot in found.shots]
     motion = moved[0].motion if moved else found.motions[shots.index("IMG_0005.JPG")]
     assert motion.method == "ecc" and motion.shift == pytest.approx(7.0, abs=0.7)
+
+
+def test_the_place_of_a_zoom_holds_most_of_what_is_asked_for():
+    where = np.zeros((50, 100), bool)
+    where[31:38, 70:85] = True
+    where[5, 5] = True
+    rows, columns = most(where)
+    assert rows.stop - rows.start == 10 and columns.stop - columns.start == 20
+    assert where[rows, columns].sum() == 7 * 15
+
+
+def test_the_benchmark_of_further_frames_measures_range_noise_and_ghosts(light):
+    torch.manual_seed(0)
+    model = AFUNet(AFUNetConfig(stages=1)).eval()
+    images, truth, moves = compared(model, light, SETS[5], True)
+    assert list(images) == ["the three", "every frame", "plain mean"] and 0.02 < moves.mean() < 0.5
+    assert figures_of(truth * np.float32(1.00001), truth, moves)[:2] == ["0.000", "0.00"]
+    stops = [float(figures_of(image, truth, moves)[0]) for image in images.values()]
+    assert stops[2] < 0.1 < stops[0]
+    assert float(figures_of(images["plain mean"], truth, moves)[3]) < 30.0  # it doubles what moves

@@ -26,7 +26,8 @@ TOLERANCE = 0.08  # of a value: what curves and calibration of two frames may di
 CLEAR = 0.92  # LDR value up to which a frame is surely not clipped
 ELECTRONS, READ_NOISE = 10_000.0, 5.0  # of a common sensor's pixel at saturation, and its noise in the dark
 NEAR = 1.5  # pixels; over such a distance differences are averaged before they are judged
-REACH = 5  # pixels; so far around what moved a frame stays out
+REACH = 5  # pixels; so far around what moved a frame stays out,
+RIM = 2  # and so far around what it clips itself
 
 
 def add_frames(
@@ -94,18 +95,19 @@ def mean_weight(
     """The weight of a further frame in the mean with the result, (H, W, 3): by the errors of both, where it agrees.
 
     The result's error is its noise, or more where it is farther from a frame that agrees than both noises explain.
+    Where the frame clips it says nothing, neither for nor against what is beside it.
     """
     other = light(one.frame, one.ev)
     own = variance(result, one.ev)
+    clear = (ldr_to_float(one.frame).max(axis=2, keepdims=True) <= CLEAR).astype(np.float32)
     steady = ldr_to_float(reference).max(axis=2, keepdims=True) < CLEAR
     against = np.where(steady, light(reference, reference_ev), result)
     theirs = np.where(steady, variance(result, reference_ev), noise)
-    explained = np.sqrt(_blurred(own + theirs) / 4.0) + TOLERANCE * _blurred(result)
-    apart = (np.abs(_blurred(other - against)) / explained).max(axis=2)
-    clear = (ldr_to_float(one.frame).max(axis=2) <= CLEAR).astype(np.float32)
-    agrees = _shrunk((1.0 - _smooth_step(apart, *APART)) * clear)
-    error = np.maximum(noise, _blurred((other - result) ** 2) - own)
-    return error / (error + own) * agrees[..., None]
+    explained = np.sqrt(_mean_near(own + theirs, clear) / 4.0) + TOLERANCE * _mean_near(result, clear)
+    apart = (np.abs(_mean_near(other - against, clear)) / explained.clip(min=1e-9)).max(axis=2)
+    agrees = _shrunk(1.0 - _smooth_step(apart, *APART)) * _shrunk(clear[..., 0], RIM)
+    error = np.maximum(noise, _mean_near((other - result) ** 2, clear) - own)
+    return error / (error + own) * agrees[..., None] * clear
 
 
 def variance(light: np.ndarray, ev: float) -> np.ndarray:
@@ -126,9 +128,14 @@ def _blurred(image: np.ndarray) -> np.ndarray:
     return cv2.GaussianBlur(image, (0, 0), NEAR)
 
 
-def _shrunk(weight: np.ndarray) -> np.ndarray:
-    """(H, W) with its zeros grown by REACH pixels, and a soft rim."""
-    return cv2.GaussianBlur(cv2.erode(weight, np.ones((2 * REACH + 1, 2 * REACH + 1), np.uint8)), (0, 0), REACH / 3)
+def _mean_near(image: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """:func:`_blurred` of the pixels that ``where`` (H, W, 1) names; 0 where none of them is near."""
+    return _blurred(image * where) / np.maximum(_blurred(where)[..., None], 1e-3)
+
+
+def _shrunk(weight: np.ndarray, reach: int = REACH) -> np.ndarray:
+    """(H, W) with its zeros grown by ``reach`` pixels, and a soft rim."""
+    return cv2.GaussianBlur(cv2.erode(weight, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)), (0, 0), reach / 3)
 
 
 def _smooth_step(x: np.ndarray, low: float, high: float) -> np.ndarray:
