@@ -97,9 +97,12 @@ def picture_of(model: AFUNet, light: np.ndarray) -> np.ndarray:
     images, truth, moves = compared(model, light, SETS[7], True)
     images["truth"] = truth
     places = [most(truth.max(axis=2) > 1.2), most(truth.max(axis=2) < SHADOW), most(moves)]
-    rows = [("all of it", (slice(None), slice(None)), None)]
-    rows += [("highlights, 2.5 stops darker", places[0], -2.5), ("shadows, 5 stops brighter", places[1], 5.0)]
-    rows.append(("what moves", places[2], None))
+    rows: list[tuple[str, tuple[slice, slice], float | None]] = [
+        ("all of it", (slice(None), slice(None)), None),
+        ("highlights, 2.5 stops darker", places[0], -2.5),
+        ("shadows, 5 stops brighter", places[1], 5.0),
+        ("what moves", places[2], None),
+    ]
     shown, titles = [], []
     for about, place, ev in rows:
         for way, image in images.items():
