@@ -129,6 +129,7 @@ def settings_controls(gr: Any) -> dict[str, Any]:
             "gamut": gr.Dropdown(list(get_args(Gamut)), value=DEFAULTS.gamut, label="Primaries of the result"),
             "every_frame": gr.Checkbox(DEFAULTS.every_frame, label="Use all frames, not three"),
             "fill_jpeg": gr.Checkbox(DEFAULTS.fill_jpeg, label="Mend rims of highlights in JPEG files"),
+            "scale": gr.Number(0, precision=0, minimum=0, label="Look for large motion at 1/N of the size (0: chosen)"),
             "align": gr.Dropdown(list(get_args(Mode)), value=DEFAULTS.align, label="Hand-held camera"),
             "gamma": gr.Textbox(
                 str(DEFAULTS.gamma or ""), label="Tone curve in place of the files'", placeholder="srgb, linear, 2.2"
@@ -181,6 +182,7 @@ def chosen(values: dict[str, Any]) -> dict[str, Any]:
     if not values["format"]:
         raise InputError("choose at least one kind of HDR file, in the settings")
     changed = {"gamma": gamma or DEFAULTS.gamma, "reference": int(reference) if reference else None}
+    changed["scale"] = int(values["scale"]) if values["scale"] else None
     return {**values, **changed, "format": tuple(values["format"])}
 
 

@@ -87,6 +87,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     add(
         "--fill_jpeg", action=argparse.BooleanOptionalAction, default=DEFAULTS.fill_jpeg, help="mend rims of highlights"
     )
+    add("--scale", type=scale, help="look for large motion at 1/N of the size; 1: don't (default: auto, by the size)")
     add("--reference", type=int, help="the frame to align with, counted from 1 for the darkest")
     add("--format", nargs="+", choices=FORMATS, default=DEFAULTS.format, help="kinds of HDR image, several at once")
     add("--half", action="store_true", help="16-bit EXR, half the size")
@@ -109,6 +110,11 @@ def to_curve(text: str) -> str | float:
 
 
 curve = checked(to_curve, lambda c: isinstance(c, str) or 0.1 <= c <= 10.0, "srgb, linear, or an exponent such as 2.2")
+scale = checked(
+    lambda text: None if text == "auto" else int(text),
+    lambda times: times is None or times >= 1,
+    "auto, 1, or a larger whole number",
+)
 exponent = checked(float, math.isfinite, "an exposure to base 2 (photographs come before --ev)")
 
 

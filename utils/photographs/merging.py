@@ -26,6 +26,7 @@ from utils.memory import give_back_freed_memory
 from utils.photographs.bracket import Bracket, load_bracket
 from utils.photographs.colour import to_bt709
 from utils.photographs.extra_frames import add_frames
+from utils.photographs.large_motion import chosen_scale, describe, without_large_motion
 from utils.photographs.lossy import fill_nearly_clipped
 from utils.photographs.preview import comparison, tone_mapped
 from utils.photographs.results import Picture, white_luminance, write_image
@@ -116,6 +117,7 @@ def process(job: Job, item: Found, taken: Counter[str] | None = None, *, brief: 
         every_frame=settings.every_frame,
     )
     name = unused(shortened_stem(item.name or bracket.shots[1].path.stem), taken or Counter(), settings.save_dir, item)
+    bracket, frames = without_motion(bracket, settings)
     if not brief:
         say(*report(bracket, name))
     announce(job.model, bracket)
@@ -123,7 +125,7 @@ def process(job: Job, item: Found, taken: Counter[str] | None = None, *, brief: 
     with Pace(0, "", "  strips", leave=False) as pace:
         hdr = reconstruct(
             job.model,
-            frames_for(bracket, settings),
+            frames_for(replace(bracket, frames=frames), settings),
             bracket.ev,
             way=settings.inference,
             progress=pace.reach,
@@ -146,6 +148,14 @@ def with_extra_frames(bracket: Bracket, hdr: np.ndarray) -> tuple[Bracket, np.nd
     names = ", ".join(one.shot.path.name for one in bracket.extra)
     note = f"{names}: range added to {extended:.1%} of the picture, noise lowered in {quieter:.1%}"
     return replace(bracket, notes=(*bracket.notes, note)), hdr
+
+
+def without_motion(bracket: Bracket, settings: Settings) -> tuple[Bracket, np.ndarray]:
+    """The bracket with a note of what moved far, and its frames without it. Raises InputError: too large a scale."""
+    scale = chosen_scale(settings.scale, *bracket.frames.shape[1:3])
+    frames, shares = without_large_motion(bracket.frames, bracket.ev, scale)
+    notes = (describe(scale, shares),) if scale > 1 else ()
+    return replace(bracket, notes=(*bracket.notes, *notes)), frames
 
 
 def frames_for(bracket: Bracket, settings: Settings) -> np.ndarray:

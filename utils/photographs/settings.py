@@ -20,6 +20,8 @@ class Settings:
         save_dir: the folder of the results.
         ev, times, gamma, gamut, align, reference: see :func:`utils.photographs.bracket.load_bracket`.
         every_frame: of more than three frames, let those beside the three add range and lower noise.
+        scale: how many times smaller the pictures are in which large motion is looked for; None for what the size asks
+            for, 1 to leave all motion to the network. See :mod:`utils.photographs.large_motion`.
         fill_jpeg: see :mod:`utils.photographs.lossy`.
         format, half: files of the HDR image, and whether an EXR has 16 bits.
         preview, tonemap: the kind of picture of it, and its curve.
@@ -36,6 +38,7 @@ class Settings:
     align: Mode = "auto"
     reference: int | None = None
     every_frame: bool = True
+    scale: int | None = None
     fill_jpeg: bool = FILL_JPEG
     format: tuple[str, ...] = ("exr",)
     half: bool = False
