@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 
 from benchmarks import all as benchmark
-from benchmarks import inference
+from benchmarks import inference, large_motion
 from benchmarks.inference import table
 from benchmarks.profiles import profile_table, profiled
+from models import AFUNet, AFUNetConfig
+from tests.handheld import draw_scene
+from utils.checkpoint import save_checkpoint
+from utils.files import InputError
+from utils.images import write_hdr
 
 
 def measured(size: str) -> dict:
@@ -58,3 +67,28 @@ def test_inference_is_profiled_on_request(capsys: pytest.CaptureFixture[str]) ->
     assert inference.main(options) == 0
     out = capsys.readouterr().out
     assert f"{benchmark.STRIPS}, 16x16, " in out and out.count("| `") == 12
+
+
+def test_large_motion_is_that_of_the_people(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_hdr(tmp_path / "drawn.hdr", draw_scene(64, 128))
+    torch.manual_seed(0)
+    model = AFUNet(AFUNetConfig(stages=1))
+    save_checkpoint(tmp_path / "tiny.pth", {"state_dict": model.state_dict(), "config": asdict(model.config)})
+    options = ["--hdri", str(tmp_path), "--pretrained_model", str(tmp_path / "tiny.pth"), "--width", "192"]
+    large_motion.main([*options, "--scenes", "drawn", "--window", "64", "--scale", "2"])
+    still, alone, taken_out = capsys.readouterr().out.splitlines()[2:]
+    assert "| same frames |" in still
+    assert "| scale 1 |" in alone and "| 0.0%, 0.0% |" in alone
+    assert "| scale auto |" in taken_out and "| 0.0%, 0.0% |" not in taken_out
+    with pytest.raises(InputError, match=r"no other\.hdr or other\.exr"):
+        large_motion.main([*options, "--scenes", "other"])
+
+
+def test_people_walk_as_far_as_the_table_says() -> None:
+    light = np.full((200, 300, 3), 0.1, np.float32)
+    places = [large_motion.place_of(3, step, light.shape[:2])[0] for step in (-1, 0, 1)]
+    assert places == [292, 252, 212]  # 400 pixels of 3000
+    view, where = large_motion.with_people(light, 0, True)
+    assert 0.03 < where.mean() < 0.15
+    assert np.array_equal(view[~where], light[~where]) and (view[where] != 0.1).mean() > 0.9
+    assert not large_motion.with_people(light, 0, False)[1].any()

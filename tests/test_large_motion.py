@@ -111,6 +111,14 @@ def test_surroundings_are_bright_things_only():
     assert np.array_equal(result[0][:, 96:], frames[0][:, 96:])
 
 
+def test_a_pixel_of_which_one_channel_is_clipped_keeps_its_colour():
+    still = light_of(0.6)
+    still[85:95, :] = (0.28, 0.18, 0.18)  # a seam in the ground: red is clipped in the reference, a little
+    frames = bracket([with_thing(still, PLACE, 0.01), still, still])
+    result, _ = without_large_motion(frames, EV, 2)
+    assert seen(result[0], 0.0)[87:93, 40:70].mean(axis=(0, 1)) == pytest.approx((0.25, 0.18, 0.18), rel=0.05)
+
+
 def test_never_darker_than_the_reference_shows():
     """Where nothing bright is left around, the level at which the reference clips is what is known."""
     still = light_of(0.01)

@@ -180,8 +180,19 @@ def replace_moved(
     if filling is not None:
         light = to_ldr(cv2.resize(filling, (width, height), interpolation=cv2.INTER_LINEAR)[at], 0.0)
         clipped = ((ldr_to_float(reference[at]) - FILLED[0]) / (FILLED[1] - FILLED[0])).clip(0.0, 1.0)
+        light *= no_brighter(light, shown, clipped)
         shown += (light - shown).clip(min=0.0) * clipped
     frame[at] = float_to_ldr(ldr_to_float(frame[at]) + (shown - ldr_to_float(frame[at])) * weight[at][:, None])
+
+
+def no_brighter(light: np.ndarray, shown: np.ndarray, clipped: np.ndarray) -> np.ndarray:
+    """What a filling is multiplied by, (N, 1): it is no brighter than what is known of a pixel's other channels.
+
+    All (N, 3) are LDR values, and ``clipped`` is 1 where the reference tells nothing. Without it a grey pixel of which
+    red alone is clipped would become orange.
+    """
+    ratio = shown / light.clip(min=1e-4)
+    return (ratio + (1.0 - ratio) * clipped).min(axis=1, keepdims=True).clip(max=1.0)
 
 
 def at_exposure(step: float) -> np.ndarray:
