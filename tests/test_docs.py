@@ -36,6 +36,7 @@ COMMANDS = (  # whose options the text may name
     *("predict.py a.jpg", "test.py", "train.py", "-m datasets.synthesise", "-m benchmarks.baselines"),
     *("-m utils.evaluation a.hdr b.hdr", "-m utils.hdrvdp2 a.hdr b.hdr", "-m benchmarks.hdrvdp2", "app.py"),
     "-m benchmarks.gpu --out x",
+    "-m benchmarks.large_motion --hdri x",
 )
 OTHERS = ("torchrun", "pip", "apt-get", "make", "pytest", "--extra-index-url")  # not options of our scripts
 EACH_PAGE = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
