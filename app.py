@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from utils.choices import Gamut, Mode, Operator
-from utils.cli import existing_file, pick_device, positive, positive_number, run
+from utils.cli import existing_file, pick_device, positive, positive_number, run, threads, whole
 from utils.files import InputError, user_path
 from utils.photographs.settings import FORMATS, Settings
 from utils.shipped import SHIPPED_PHOTOGRAPHS
@@ -203,10 +203,10 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         help="checkpoint, official or ours (default: shipped)",
     )
     add("--device", choices=["auto", "cpu", "cuda"], default="auto")
-    add("--threads", type=positive, help="threads on a CPU (default: as many as the cores given, if that is fastest)")
+    add("--threads", type=threads, help="threads on a CPU (default: as many as the cores given, if that is fastest)")
     add("--kernels", action=argparse.BooleanOptionalAction, default=True, help="fused kernels on GPUs that take them")
     add("--host", default="127.0.0.1", help="0.0.0.0 answers to the whole network, without a password")
-    add("--port", type=positive, default=7860)
+    add("--port", type=whole(1, 65535), default=7860)
     add("--share", action="store_true", help="a public address through Gradio's servers: photographs pass through them")
     add("--max_photographs", type=positive, default=9, help="of a bracket")
     add("--max_megapixels", type=positive_number, default=64.0, help="of a photograph")

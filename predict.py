@@ -9,14 +9,13 @@ Exposures come from EXIF, from --ev or --times, or from an exposure.txt beside t
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import get_args
 
 import utils.interrupts  # noqa: F401  (first, so that Ctrl-C is one line)
 from utils.choices import Gamut, Mode, Operator, Way
-from utils.cli import checked, existing_file, pick_device, positive, run
+from utils.cli import checked, existing_file, pick_device, positive, run, threads
 from utils.files import InputError, existing_paths, user_path, writable_folder
 from utils.photographs.settings import FORMATS, PREVIEWS, Settings
 from utils.shipped import SHIPPED_FACTS, SHIPPED_PHOTOGRAPHS
@@ -87,8 +86,8 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     add(
         "--fill_jpeg", action=argparse.BooleanOptionalAction, default=DEFAULTS.fill_jpeg, help="mend rims of highlights"
     )
+    add("--reference", type=positive, help="the frame to align with, counted from 1 for the darkest")
     add("--scale", type=scale, help="look for large motion at 1/N of the size; 1: don't (default: auto, by the size)")
-    add("--reference", type=int, help="the frame to align with, counted from 1 for the darkest")
     add("--format", nargs="+", choices=FORMATS, default=DEFAULTS.format, help="kinds of HDR image, several at once")
     add("--half", action="store_true", help="16-bit EXR, half the size")
     add("--preview", choices=PREVIEWS, default=DEFAULTS.preview)
@@ -96,7 +95,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--compare", action="store_true", help="also write the picture that explains the result")
     add("--inference", choices=get_args(Way), default=DEFAULTS.inference, help="strips: bounded memory, same numbers")
     add("--device", choices=["auto", "cpu", "cuda"], default="auto")
-    add("--threads", type=positive, help="threads on a CPU (default: as many as the cores given, if that is fastest)")
+    add("--threads", type=threads, help="threads on a CPU (default: as many as the cores given, if that is fastest)")
     add("--kernels", action=argparse.BooleanOptionalAction, default=True, help="fused kernels on GPUs that take them")
     args = parser.parse_args(argv)
     args.format = tuple(dict.fromkeys(args.format))
@@ -115,7 +114,7 @@ scale = checked(
     lambda times: times is None or times >= 1,
     "auto, 1, or a larger whole number",
 )
-exponent = checked(float, math.isfinite, "an exposure to base 2 (photographs come before --ev)")
+exponent = checked(float, lambda ev: -100 <= ev <= 100, "an exposure to base 2 (photographs come before --ev)")
 
 
 def to_seconds(text: str) -> float:
@@ -126,7 +125,7 @@ def to_seconds(text: str) -> float:
 
 seconds_of = checked(
     to_seconds,
-    lambda seconds: 0 < seconds < math.inf,
+    lambda seconds: 1e-9 <= seconds <= 1e9,
     "a time in seconds such as 1/100 or 0.01 (photographs come before --times)",
 )
 

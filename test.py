@@ -22,7 +22,7 @@ import utils.interrupts  # noqa: F401  (first, so that Ctrl-C is one line)
 from datasets.options import add_dataset_options, choose_dataset
 from datasets.scenes import Layout, Scene, check_scenes, find_scenes
 from utils.choices import Way
-from utils.cli import INTERRUPTED, existing_file, pick_device, positive, positive_number, run
+from utils.cli import INTERRUPTED, existing_file, pick_device, positive, positive_number, run, threads, whole
 from utils.evaluation.options import add_metric_options, choose_scoring
 from utils.evaluation.predictions import Predictions, find_predictions, named_folder
 from utils.files import InputError, user_path, writable_folder
@@ -164,10 +164,12 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add_dataset_options(parser)
     add("--pretrained_model", type=user_path, help="checkpoint, official or ours (default: the shipped weights)")
-    add("--patch_size", type=positive, default=128, help="images are padded to a multiple of it; 1 for no padding")
+    add(
+        "--patch_size", type=whole(1, 4096), default=128, help="images are padded to a multiple of it; 1 for no padding"
+    )
     add("--inference", choices=get_args(Way), default="auto", help="strips: bounded memory")
     add("--device", choices=["auto", "cpu", "cuda"], default="auto")
-    add("--threads", type=positive, help="threads on a CPU (default: as many as the cores given, if that is fastest)")
+    add("--threads", type=threads, help="threads on a CPU (default: as many as the cores given, if that is fastest)")
     add("--kernels", action=argparse.BooleanOptionalAction, default=True, help="fused kernels on GPUs that take them")
     add("--limit", type=positive, help="only the first N scenes")
     add("--check", action="store_true", help="read every scene, list all that is wrong, and stop")

@@ -10,7 +10,6 @@ reason, goes on with ``--resume auto`` added to its command.
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import shlex
 import sys
@@ -22,7 +21,19 @@ from typing import TYPE_CHECKING, Any
 import utils.interrupts  # noqa: F401  (first, so that Ctrl-C is one line)
 from datasets.options import add_dataset_options, choose_dataset
 from datasets.scenes import Scene, find_scenes, split_validation
-from utils.cli import checked, existing_file, fraction, pick_device, positive, positive_number, run, whole
+from utils.cli import (
+    checked,
+    existing_file,
+    fraction,
+    pick_device,
+    positive,
+    positive_number,
+    run,
+    seed,
+    threads,
+    whole,
+    within,
+)
 from utils.files import user_path
 from utils.threads import set_threads
 
@@ -182,7 +193,7 @@ def add_run_flags(group: argparse._ArgumentGroup) -> None:
     add("--resume", metavar="auto|FILE", help="go on from the newest checkpoint of --logdir, or from FILE")
     add("--stop_after", type=positive, help="leave off after this epoch, to be resumed")
     add("--device", choices=["auto", "cpu", "cuda"], default="auto")
-    add("--threads", type=positive, help="threads on a CPU (default: as many as the cores given, if that is fastest)")
+    add("--threads", type=threads, help="threads on a CPU (default: as many as the cores given, if that is fastest)")
     add("--compile", action="store_true", help="torch.compile")
     add("--val_interval", type=positive, default=5, help="epochs between validations")
     add("--save_interval", type=positive, default=10, help="epochs between checkpoints that are kept")
@@ -191,9 +202,8 @@ def add_run_flags(group: argparse._ArgumentGroup) -> None:
     add("--tensorboard", action=argparse.BooleanOptionalAction, default=True)
 
 
-weight = checked(float, lambda value: 0 <= value < math.inf, "a finite number from 0 on")
+weight = within(0.0, 1e6)
 decay = checked(float, lambda value: 0 < value < 1, "a number between 0 and 1")
-seed = checked(int, lambda value: 0 <= value < 2**63, "a whole number from 0 to below 2^63")
 
 
 if __name__ == "__main__":

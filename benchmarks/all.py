@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from utils.cli import run
-from utils.files import user_path
+from utils.files import user_path, writable_file, write_text
 
 ROOT = Path(__file__).parents[1]
 PLAIN, WHOLE, STRIPS, HALF = "plain, masks rebuilt", "model(x)", "streaming", "streaming, half storage"
@@ -130,9 +130,9 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--quick", action="store_true", help="small images and one round alone")
     args = parser.parse_args(argv)
+    writable_file(args.out, "--out")
     figures = measure(args.quick)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    write_text(args.out, json.dumps(figures, indent=1) + "\n")
     print(report(figures))
     return 0
 

@@ -24,6 +24,7 @@ from datasets.synthesis.camera import expose
 from models import AFUNet
 from utils.alignment import Motion
 from utils.checkpoint import load_model
+from utils.cli import positive, run
 from utils.exposure import to_ldr, to_linear, tonemap
 from utils.files import user_path
 from utils.images import float_to_ldr, ldr_to_float, write_png
@@ -48,7 +49,7 @@ CELL, ZOOM = 330, 5  # of it: pixels of an image, and by how much a zoom is narr
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pretrained_model", type=user_path, default=SHIPPED)
-    parser.add_argument("--scenes", type=int, default=2)
+    parser.add_argument("--scenes", type=positive, default=2)
     parser.add_argument("--picture", type=user_path, help="write a picture there instead (.jpg or .png)")
     args = parser.parse_args(argv)
     model = load_model(args.pretrained_model)
@@ -155,4 +156,4 @@ def figures_of(image: np.ndarray, truth: np.ndarray, moves: np.ndarray) -> list[
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

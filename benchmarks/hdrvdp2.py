@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from utils.cli import pick_device, run
+from utils.cli import pick_device, positive, run, threads, whole
 from utils.hdrvdp2 import PROTOCOLS
 
 PROTOCOL = PROTOCOLS["safnet"]
@@ -25,9 +25,11 @@ PROTOCOL = PROTOCOLS["safnet"]
 def make_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.hdrvdp2", description=__doc__.split("\n\n")[0])
-    parser.add_argument("--size", type=int, nargs=2, default=[1000, 1500], metavar=("H", "W"), help="rows and columns")
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads")
-    parser.add_argument("--repeats", type=int, default=9, help="calls to time after the first")
+    parser.add_argument(
+        "--size", type=whole(15, 20_000), nargs=2, default=[1000, 1500], metavar=("H", "W"), help="rows and columns"
+    )
+    parser.add_argument("--threads", type=threads, default=2, help="CPU threads")
+    parser.add_argument("--repeats", type=positive, default=9, help="calls to time after the first")
     parser.add_argument("--device", default="auto", help="auto (the CPU, and CUDA where there is one), cpu or cuda")
     return parser
 

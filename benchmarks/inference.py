@@ -36,8 +36,8 @@ from benchmarks.plain_afunet import PlainAFUNet
 from benchmarks.profiles import profile_table, profiled
 from models import AFUNet
 from models.streaming import reconstruct
-from utils.cli import pick_device, run
-from utils.files import user_path
+from utils.cli import pick_device, run, threads, whole
+from utils.files import user_path, writable_file, write_text
 
 FLOP_PER_PIXEL = 2.67e6  # linear layers 1.80, convolutions 0.44, window products 0.43
 EXACT_ROWS = 128  # rows of a strip in float64
@@ -220,8 +220,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     parser.add_argument("--sizes", nargs="+", default=["256x256", "512x512", "1024x1536"], help="HxW ...")
     parser.add_argument("--variants", nargs="+", help="the rows to measure; the first is the baseline")
-    parser.add_argument("--runs", type=int, default=5, help="0: only the run that measures memory, and no error")
-    parser.add_argument("--threads", type=int, help="CPU threads; torch's own choice without it")
+    parser.add_argument(
+        "--runs", type=whole(0, 10_000), default=5, help="0: only the run that measures memory, and no error"
+    )
+    parser.add_argument("--threads", type=threads, help="CPU threads; torch's own choice without it")
     parser.add_argument("--json", type=user_path, help="also write the figures there")
     parser.add_argument("--profile", action="store_true", help="instead, where each variant spends its time")
     parser.add_argument("--memory_of", help=argparse.SUPPRESS)
@@ -230,6 +232,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
+    if args.json:
+        writable_file(args.json, "--json")
     device = pick_device(args.device)
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -250,7 +254,7 @@ def main(argv: list[str] | None = None) -> int:
             measured.append(measure(size, model, device, args.variants, args.runs))
             print(table(measured[-1]), flush=True)
     if args.json:
-        args.json.write_text(json.dumps(measured, indent=1))
+        write_text(args.json, json.dumps(measured, indent=1))
     return 0
 
 

@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import utils.interrupts  # noqa: F401  (first, so that Ctrl-C is one line)
-from utils.cli import run
+from utils.cli import run, within
 from utils.files import InputError, atomic_path, read_text, reason, user_path
 
 SCORE = "PSNR-mu"
@@ -129,6 +129,9 @@ def finish(axes: Axes, ends: list[float]) -> None:
     axes.legend(framealpha=1, edgecolor="none")
 
 
+decibels = within(-1000.0, 1000.0)
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.learning_curve", description=__doc__.split("\n\n")[0])
     parser.add_argument("runs", type=user_path, nargs="+", help="folders with log.jsonl, in order")
@@ -136,9 +139,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--baseline", nargs=2, action="append", default=[], metavar=("NAME", "DB"))
     args = parser.parse_args(argv)
     try:
-        baselines = {name: float(value) for name, value in args.baseline}
-    except ValueError as error:
-        parser.error(f"--baseline takes a name and a number ({error})")
+        baselines = {name: decibels(value) for name, value in args.baseline}
+    except argparse.ArgumentTypeError as error:
+        parser.error(f"--baseline takes a name and a number: {error}")
     figure = draw(read_curves(args.runs), baselines)
     with atomic_path(args.out) as temporary:
         figure.savefig(temporary, format="png", dpi=110)

@@ -21,7 +21,7 @@ from utils.baselines import BASELINES
 from utils.checkpoint import load_model
 from utils.cli import existing_file, run
 from utils.exposure import to_ldr
-from utils.files import EXPOSURE_FILE, read_exposures, user_path
+from utils.files import EXPOSURE_FILE, read_exposures, user_path, writable_file
 from utils.images import ldr_to_float, read_ldr, to_8_bit, write_png
 from utils.inference import reconstruct
 from utils.shipped import SHIPPED
@@ -41,6 +41,7 @@ def main() -> None:
     parser.add_argument("--pretrained_model", type=user_path, default=SHIPPED)
     parser.add_argument("--out", type=user_path, default=Path("docs") / "before_after.jpg")
     args = parser.parse_args()
+    writable_file(args.out, "--out")
     existing_file(args.pretrained_model, "--pretrained_model", "give a checkpoint, or leave it out")
     frames = np.stack([read_ldr(args.scene / name) for name in FRAMES])
     ev = np.array(read_exposures(args.scene / EXPOSURE_FILE), np.float32)

@@ -26,8 +26,8 @@ from benchmarks.profiles import profile_table, profiled
 from datasets import cache, crops
 from datasets.scenes import LAYOUTS, find_scenes
 from models import AFUNet, AFUNetConfig
-from utils.cli import pick_device, run
-from utils.files import user_path
+from utils.cli import pick_device, positive, run, whole
+from utils.files import user_path, writable_file, write_text
 from utils.memory import keep_freed_memory
 from utils.provenance import device_name
 from utils.training.engine import Plan, Trainer
@@ -88,12 +88,12 @@ def make_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.train_step", description=__doc__.split("\n\n")[0])
     add = parser.add_argument
-    add("--batch_size", type=int, default=6)
-    add("--train_patch_size", type=int, default=128)
-    add("--stages", type=int, default=4)
+    add("--batch_size", type=whole(1, 4096), default=6)
+    add("--train_patch_size", type=whole(1, 4096), default=128)
+    add("--stages", type=whole(1, 64), default=4)
     add("--perceptual", choices=["vgg", "fft"], default="vgg", help="VGG-19 with random weights: they cost the same")
-    add("--steps", type=int, default=20, help="of a round; the second half is timed")
-    add("--rounds", type=int, default=3)
+    add("--steps", type=positive, default=20, help="of a round; the second half is timed")
+    add("--rounds", type=positive, default=3)
     add("--amp", action=argparse.BooleanOptionalAction, help="bfloat16 autocast (default: on a GPU)")
     add("--tf32", action="store_true", help="float32 products in TF32, of every variant")
     add("--compile", action="store_true", help="also time torch.compile")
@@ -101,7 +101,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--checkpointing", action="store_true", help="also time recomputation in the backward pass")
     add("--plain", action=argparse.BooleanOptionalAction, default=True, help="also time the plain network")
     add("--profile", action="store_true", help="also one more round of each variant: where its time goes")
-    add("--num_workers", type=int)
+    add("--num_workers", type=whole(0, 256))
     add("--json", type=user_path, help="also write the figures there")
     add("--memory_of", help=argparse.SUPPRESS)
     add("--cache_dir", type=user_path, default=Path(".cache/scenes"))
@@ -224,6 +224,8 @@ def print_profiles(variants: list[Variant], device: torch.device) -> None:
 
 def main() -> int:
     args = make_parser().parse_args()
+    if args.json:
+        writable_file(args.json, "--json")
     device = pick_device(args.device)
     args.amp = device.type == "cuda" if args.amp is None else args.amp
     if args.memory_of:
@@ -245,7 +247,7 @@ def main() -> int:
     )
     print(table(variants))
     if args.json:
-        args.json.write_text(json.dumps({variant.name: variant.speeds for variant in variants}, indent=1))
+        write_text(args.json, json.dumps({variant.name: variant.speeds for variant in variants}, indent=1))
     if args.profile:
         print_profiles(variants, device)
     return 0

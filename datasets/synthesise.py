@@ -27,8 +27,18 @@ from datasets.statistics import measure_folder, table
 from datasets.synthesis import MadeScene, Photograph, find_photographs, make_scene
 from datasets.synthesis.photographs import read_photograph
 from datasets.synthesis.variety import ALL, PARTS, variety
-from utils.cli import non_negative, number_up_to, run, whole
-from utils.files import ELSEWHERE, InputError, entries, is_folder, reason, shortened_stem, user_path, writable_folder
+from utils.cli import number_up_to, run, seed, whole
+from utils.files import (
+    ELSEWHERE,
+    InputError,
+    entries,
+    is_folder,
+    read_facts,
+    reason,
+    shortened_stem,
+    user_path,
+    writable_folder,
+)
 from utils.images import write_hdr, write_ldr
 from utils.progress import paced
 
@@ -70,7 +80,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--numbers", type=whole(0, 10**9), nargs="+", metavar="I", help="make these instead of 0..N-1")
     parser.add_argument("--size", type=parse_size, default=(256, 384), metavar="HxW", help="default 256x384")
-    parser.add_argument("--seed", type=non_negative, default=443)
+    parser.add_argument("--seed", type=seed, default=443)
     parser.add_argument(
         "--only", nargs="+", default=[], metavar="NAME", help="use these photographs only (patterns too)"
     )
@@ -204,13 +214,10 @@ def refuse_others(out: Path, folders: dict[int, Path]) -> None:
 def _is_made(folder: Path, expected: dict[str, object]) -> bool:
     if not os.path.lexists(folder):
         return False
-    try:
-        facts = json.loads((folder / "scene.json").read_text())
-    except (OSError, ValueError):
-        facts = {}
+    facts = read_facts(folder / "scene.json", "remove the folder, or give another --out", "the facts of a made scene")
     for key, value in ({"vary": None} | expected).items():
-        if facts.get(key) != value:
-            raise InputError(f"{folder}: there already, with {key} {facts.get(key)}, not {value}; give another --out")
+        if (found := facts.get(key)) != value:
+            raise InputError(f"{folder}: there already, with {key} {str(found)[:80]}, not {value}; give another --out")
     return True
 
 

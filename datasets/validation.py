@@ -12,7 +12,7 @@ from pathlib import Path
 
 from datasets.synthesis import find_photographs
 from datasets.synthesise import Recipe, digest, synthesise
-from utils.cli import positive, run
+from utils.cli import run, whole
 from utils.files import user_path
 
 HELD_OUT = ("chinese_garden_1k", "circus_arena_1k", "modern_buildings_2_1k", "peppermint_powerplant_1k")
@@ -33,7 +33,9 @@ def make_parser() -> argparse.ArgumentParser:
         "--hdri", type=user_path, nargs="+", required=True, metavar="DIR", help="folders with the panoramas"
     )
     parser.add_argument("--out", type=user_path, default=Path("scenes"), metavar="DIR", help="where the sets go")
-    parser.add_argument("--workers", type=positive, default=os.cpu_count() or 1, help="processes; default: one a core")
+    parser.add_argument(
+        "--workers", type=whole(1, 1024), default=os.cpu_count() or 1, help="processes; default: one a core"
+    )
     return parser
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import importlib
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +61,89 @@ def test_synthesise_bounds_what_it_is_asked_for(options: list[str], capsys: pyte
     assert end.value.code == 2 and f"argument {options[0]}" in capsys.readouterr().err
 
 
+PROGRAMS = [
+    *("predict", "train", "test", "app", "datasets.synthesise", "datasets.validation", "utils.checkpoint"),
+    *("utils.hdrvdp2.__main__", "utils.evaluation.__main__", "benchmarks.all", "benchmarks.baselines"),
+    *("benchmarks.extra_frames", "benchmarks.half_storage", "benchmarks.hdrvdp2", "benchmarks.inference"),
+    *("benchmarks.learning_curve", "benchmarks.readme_picture", "benchmarks.train_step", "benchmarks.gpu.__main__"),
+]
+
+
+class Made(Exception):
+    """A parser, on its way to the test."""
+
+
+def parser_of(program: str, monkeypatch: pytest.MonkeyPatch) -> argparse.ArgumentParser:
+    def caught(parser: argparse.ArgumentParser, *_: object) -> None:
+        raise Made(parser)
+
+    main = importlib.import_module(program).main
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", caught)
+    monkeypatch.setattr(sys, "argv", [program])
+    with pytest.raises(Made) as made:
+        main()
+    return made.value.args[0]
+
+
+def takes_numbers(kind: Callable[[str], object]) -> bool:
+    for text in ("1", "0.5", "20"):
+        with contextlib.suppress(argparse.ArgumentTypeError, ValueError):
+            return isinstance(kind(text), int | float)
+    return False
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_no_option_takes_an_absurd_number(program: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    actions = parser_of(program, monkeypatch)._actions
+    kinds = {action.dest: action.type for action in actions if callable(action.type) and not action.choices}
+    for name, kind in kinds.items():
+        if not takes_numbers(kind):
+            continue
+        for text in ("nan", "inf", "-inf", "-1000000000000", "1e300", "9" * 400, "9" * 5000):
+            with pytest.raises((argparse.ArgumentTypeError, ValueError)):
+                print(program, name, kind(text))  # shown when the test fails
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "nan", "1000000000000"])
+@pytest.mark.parametrize(
+    ("program", "option"),
+    [
+        *(("test", option) for option in ("--patch_size", "--threads", "--vdp_ppd", "--vdp_peak", "--pu_peak")),
+        *(("utils.hdrvdp2.__main__", option) for option in ("--ppd", "--peak")),
+    ],
+)
+def test_limits_of_what_changes_the_figures(
+    program: str, option: str, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (action,) = (a for a in parser_of(program, monkeypatch)._actions if option in a.option_strings)
+    assert callable(action.type)
+    with pytest.raises(argparse.ArgumentTypeError, match=r" is not a (whole )?number from "):
+        action.type(text)
+
+
+LONG = "x" * 300
+
+
+@pytest.mark.parametrize(
+    ("program", "options"),
+    [
+        ("utils.hdrvdp2.__main__", ["a.exr", "b.exr", "--map", f"{LONG}.png"]),
+        ("benchmarks.all", ["--out", LONG]),
+        ("benchmarks.inference", ["--json", LONG]),
+        ("benchmarks.train_step", ["--json", LONG]),
+        ("benchmarks.readme_picture", ["--out", f"{LONG}.jpg"]),
+    ],
+)
+def test_a_name_that_no_disk_takes_is_found_out_before_the_computing(
+    program: str, options: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", [program, *options])
+    began = time.process_time()
+    with pytest.raises(InputError, match=r"x\.\.\.: a name of 30\d bytes, 255 is the most"):
+        importlib.import_module(program).main()
+    assert time.process_time() - began < 5
+
+
 def test_a_time_with_a_huge_exponent_is_refused_at_once() -> None:
     began = time.process_time()
     for text in ("1e999999999", "1e-999999999", "1/1e999999999", "1/0", "1//2", ""):
@@ -99,6 +185,7 @@ def test_a_disk_that_takes_no_more_files_is_one_line(tmp_path: Path, monkeypatch
 
 INTERRUPTED_WHILE_LOADING = """
 import builtins, os, runpy, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell may have left ignored
 real = builtins.__import__
 def load(name, *rest):
     if name == "cv2":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import math
 import os
 import sys
 from collections.abc import Callable
@@ -12,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from utils.files import InputError, regular_file
+from utils.files import FULL_DISK, InputError, reason, regular_file
 
 if TYPE_CHECKING:
     import torch
@@ -25,7 +24,8 @@ INTERRUPTED, UNREAD = 130, 141  # 128 and the number of the signal, as shells ha
 def run(main: Callable[[], int | None]) -> None:
     """Run a script's ``main`` and exit with what it returns.
 
-    2 with one line for bad input or too little memory, 130 after Ctrl-C, 141 where nobody reads the output on.
+    2 with one line for bad input, too little memory, or a full disk under the output; 130 after Ctrl-C, 141 where
+    nobody reads the output on.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -42,6 +42,11 @@ def run(main: Callable[[], int | None]) -> None:
     except BrokenPipeError:
         leave_stdout()
         code = UNREAD
+    except OSError as error:
+        if error.errno not in FULL_DISK:
+            raise
+        leave_stdout()  # what it still holds would fail once more at the exit
+        code = _end(f"error: what is printed cannot be written ({reason(error)}); make room", 2)
     sys.exit(code)
 
 
@@ -103,12 +108,18 @@ def whole(first: int, last: int) -> Callable[[str], int]:
     return checked(int, lambda value: first <= value <= last, f"a whole number from {first} to {last}")
 
 
+def within(lowest: float, highest: float) -> Callable[[str], float]:
+    """A ``type`` for argparse: a number within limits, both included."""
+    return checked(float, lambda value: lowest <= value <= highest, f"a number from {lowest:g} to {highest:g}")
+
+
 def number_up_to(largest: float) -> Callable[[str], float]:
     """A ``type`` for argparse: a number above 0, at most ``largest``."""
     return checked(float, lambda value: 0 < value <= largest, f"a number above 0, at most {largest:g}")
 
 
-positive = checked(int, lambda value: value >= 1, "a whole number from 1 on")
-non_negative = checked(int, lambda value: value >= 0, "a whole number from 0 on")
-positive_number = checked(float, lambda value: 0 < value < math.inf, "a finite number above 0")
+positive = whole(1, 10**9)
+threads = whole(1, 1024)
+seed = checked(int, lambda value: 0 <= value < 2**63, "a whole number from 0 to below 2^63")
+positive_number = number_up_to(1e12)
 fraction = checked(float, lambda value: 0 <= value < 1, "a number from 0 to below 1")

@@ -5,8 +5,10 @@ Standard library only: scripts answer mistakes with it before anything slow is i
 
 from __future__ import annotations
 
+import errno
 import glob
 import itertools
+import json
 import os
 import re
 import stat
@@ -15,11 +17,14 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 ELSEWHERE = "make room, or choose another place"
 EXPOSURE_FILE = "exposure.txt"  # beside the frames of a bracket: exponents to base 2, one per frame
 LARGEST_TEXT = 64 * 2**20  # bytes of a text file; the log of a long training has a tenth of it
+LARGEST_FACTS = 2**20  # bytes of a JSON file beside a result or a scene; they have some thousands
 LARGEST_EXPOSURES = 100_000  # bytes of an exposure file
+FULL_DISK = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)  # how the system says that there is no room
 LONGEST_NAME = 255  # bytes of a file's name, on the usual disks
 LONGEST_STEM = 200  # bytes of what a result is called, before the endings of its files
 TEMPORARY_STEM = 20  # characters of a file's name that its temporary name shows
@@ -77,6 +82,17 @@ def read_text(path: str | Path, advice: str, what: str = "a text file", largest:
     except ValueError:
         pass
     raise InputError(f"{path}: not {what}; {advice}")
+
+
+def read_facts(path: str | Path, advice: str, what: str) -> dict[str, Any]:
+    """The one object that a JSON file holds, such as the facts beside a result. Raises InputError with ``advice``."""
+    try:
+        facts = json.loads(read_text(path, advice, what, LARGEST_FACTS))
+    except (ValueError, RecursionError):
+        facts = None
+    if not isinstance(facts, dict):
+        raise InputError(f"{path}: not {what}; {advice}")
+    return facts
 
 
 def entries(folder: str | Path) -> list[Path]:
@@ -185,6 +201,16 @@ def shortened_stem(name: str) -> str:
     """A name that leaves room for the endings of several files: its first ``LONGEST_STEM`` bytes."""
     data = os.fsencode(name)
     return name if len(data) <= LONGEST_STEM else data[:LONGEST_STEM].decode("utf-8", errors="ignore")
+
+
+def writable_file(path: Path, option: str) -> Path:
+    """The path of a file that can be written, as an option names it; ask before the work that it is to hold.
+
+    Raises InputError.
+    """
+    path = writable_target(path, option)
+    writable_folder(path.parent, option)
+    return path
 
 
 def writable_folder(path: Path, option: str) -> Path:

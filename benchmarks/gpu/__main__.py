@@ -42,7 +42,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--scenes", type=positive, default=600, help="weights: how many scenes to make and train on")
     add("--init", type=user_path, metavar="FILE", help="weights: begin with these (default: the shipped ones)")
     add("--resume", type=user_path, metavar="FILE", help="weights: go on with the training of this checkpoint")
-    add("--deadline", type=float, help=argparse.SUPPRESS)  # for the process that does the work
+    add("--deadline", type=positive_number, help=argparse.SUPPRESS)  # for the process that does the work
     return parser
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from utils.cli import positive_number
+from utils.cli import within
 from utils.evaluation.pu21 import DEFAULT_PEAK, PU21
 from utils.files import InputError
 from utils.hdrvdp2 import PROTOCOLS, Protocol
-from utils.hdrvdp2.settings import RGB_ENCODINGS
+from utils.hdrvdp2.settings import PEAK_RANGE, PPD_RANGE, RGB_ENCODINGS
 
 if TYPE_CHECKING:
     from utils.evaluation.scoring import Scoring
@@ -20,12 +20,12 @@ def add_metric_options(parser: argparse.ArgumentParser, metrics: list[str]) -> N
     group = parser.add_argument_group("metrics")
     add = group.add_argument
     add("--metrics", nargs="+", choices=["paper", "pu21"], default=metrics, help="default: " + " ".join(metrics))
-    add("--pu_peak", type=positive_number, default=DEFAULT_PEAK, help="PU21: cd/m2 of the value 1 (%(default)g)")
+    add("--pu_peak", type=within(*PEAK_RANGE), default=DEFAULT_PEAK, help="PU21: cd/m2 of the value 1 (%(default)g)")
     vdp = parser.add_argument_group("HDR-VDP-2")
     vdp.add_argument("--vdp", choices=[*PROTOCOLS, "none"], default="safnet", help="whose way of calling it")
     vdp.add_argument("--vdp_encoding", choices=RGB_ENCODINGS, help="what the values mean to the metric")
-    vdp.add_argument("--vdp_ppd", type=positive_number, help="pixels per degree")
-    vdp.add_argument("--vdp_peak", type=positive_number, help="both images are multiplied by it")
+    vdp.add_argument("--vdp_ppd", type=within(*PPD_RANGE), help="pixels per degree")
+    vdp.add_argument("--vdp_peak", type=within(*PEAK_RANGE), help="both images are multiplied by it")
     vdp.add_argument("--vdp_rgbe", action="store_true", help="round both images as a .hdr file does, first")
 
 

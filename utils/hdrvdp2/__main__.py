@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import utils.interrupts  # noqa: F401  (first, so that Ctrl-C is one line)
 from utils import cli
-from utils.files import InputError, atomic_path, user_path, writable_folder
+from utils.files import InputError, atomic_path, user_path, writable_file
 from utils.hdrvdp2.protocols import PROTOCOLS
-from utils.hdrvdp2.settings import LOWEST_PPD, RGB_ENCODINGS
+from utils.hdrvdp2.settings import LOWEST_PPD, PEAK_RANGE, PPD_RANGE, RGB_ENCODINGS
 from utils.images import check_finite, read_linear
 
 if TYPE_CHECKING:
@@ -26,8 +26,12 @@ def arguments() -> argparse.Namespace:
         "--preset", choices=list(PROTOCOLS), default="safnet", help="whose setting (default: %(default)s)"
     )
     parser.add_argument("--encoding", choices=RGB_ENCODINGS, help="what the values mean, in place of the preset's")
-    parser.add_argument("--ppd", type=float, help="pixels per degree, in place of the preset's display")
-    parser.add_argument("--peak", type=float, help="multiply both images by this, in place of the preset's 1")
+    parser.add_argument(
+        "--ppd", type=cli.within(*PPD_RANGE), help="pixels per degree, in place of the preset's display"
+    )
+    parser.add_argument(
+        "--peak", type=cli.within(*PEAK_RANGE), help="multiply both images by this, in place of the preset's 1"
+    )
     parser.add_argument("--rgbe", action="store_true", help="round both images as a .hdr file does (for .exr files)")
     parser.add_argument("--map", type=user_path, help="also write where a difference is seen, as a picture (.png)")
     parser.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
@@ -56,7 +60,7 @@ def main() -> None:
     if args.map is not None and args.map.suffix.lower() != ".png":
         raise InputError(f"--map {args.map}: give a name that ends in .png")
     if args.map is not None:
-        writable_folder(args.map.parent, "--map")
+        writable_file(args.map, "--map")
     protocol = PROTOCOLS[args.preset].changed(encoding=args.encoding, ppd=args.ppd, peak=args.peak, rgbe=args.rgbe)
     device = cli.pick_device(args.device)
     import torch

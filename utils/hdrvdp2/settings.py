@@ -9,6 +9,8 @@ from utils.files import InputError
 
 VERSION = "2.2.2"
 ENCODINGS = {"luminance": 1, "luma-display": 1, "sRGB-display": 3, "rgb-bt.709": 3, "XYZ": 3}  # name: channels
+PPD_RANGE = (1.0, 1e4)  # pixels per degree that can be asked for; people resolve about 100
+PEAK_RANGE = (1e-6, 1e10)  # cd/m2 of the value 1; the sun has 1.6e9
 LOWEST_PPD = 20.0  # below it Q is high whatever images show; published figures are computed at 23.8 to 26.8
 RGB_ENCODINGS = [name for name, channels in ENCODINGS.items() if channels == 3]
 
