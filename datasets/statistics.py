@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from itertools import pairwise
@@ -19,7 +19,7 @@ from datasets.synthesis.development import EIGHT, JPEG, SIXTEEN
 from datasets.synthesis.photographs import luminance
 from datasets.synthesis.variety import PLAIN_FACTS
 from utils.exposure import CLIPPED, to_ldr, to_linear
-from utils.files import InputError
+from utils.files import InputError, read_facts, reason
 from utils.images import float_to_ldr, ldr_to_float, to_8_bit
 
 MOVING = 2.0  # pixels a pixel's motion differs from the whole picture's to count as moving
@@ -129,11 +129,18 @@ def measure_folder(folder: Path, layout: str = "kalantari") -> list[SceneStatist
 
 
 def drawn(path: Path) -> dict[str, bool]:
-    """In which of ``VARIED`` a made scene differs from a plain one; {} for a scene that was not made."""
-    if not path.is_file():
+    """In which of ``VARIED`` a made scene differs from a plain one; {} for a scene that was not made.
+
+    Raises InputError for a file that no scene was made with.
+    """
+    if not os.path.lexists(path):
         return {}
-    facts = json.loads(path.read_text())
-    return {name: varies(facts) for name, varies in VARIED.items()}
+    what, advice = "the facts of a made scene", "remove it, or make the scene anew"
+    facts = read_facts(path, advice, what)
+    try:
+        return {name: varies(facts) for name, varies in VARIED.items()}
+    except (AttributeError, KeyError, IndexError, TypeError) as error:
+        raise InputError(f"{path}: not {what} ({reason(error)[:100]}); {advice}") from None
 
 
 def _reference_kind(facts: Mapping[str, Any]) -> str:

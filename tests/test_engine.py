@@ -274,6 +274,7 @@ def damage(change: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
         lambda s: s.update(optimizer=7),
         lambda s: s["state_dict"].popitem(),
         lambda s: s["progress"].update(epoch=-1),
+        lambda s: s["progress"].update(epoch=2**70),
         lambda s: s["progress"].update(samples="3"),
         lambda s: s["progress"].update(sums=None),
         lambda s: s["progress"].update(pages=1),

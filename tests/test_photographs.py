@@ -2,6 +2,7 @@
 
 import struct
 import sys
+import time
 
 import cv2
 import numpy as np
@@ -209,6 +210,61 @@ def test_tiffs_with_a_plane_per_channel(tmp_path, channels, depth, more):
     assert np.abs(ldr_to_float(frame) - values[..., :3] / scale).max() < 1e-4
     if depth == np.uint16:
         assert np.array_equal(read_ldr(tmp_path / "a.tif"), values[..., :3])  # as data sets are read
+
+
+def test_planes_without_a_width_are_one_line(tmp_path):
+    planar(tmp_path / "a.tif", np.ones((24, 40, 3), np.uint16))
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        place = file.pages.first.tags["ImageWidth"].offset
+    data = bytearray((tmp_path / "a.tif").read_bytes())
+    data[place + 4 : place + 8] = b"\xff\xff\xff\xff"  # how many widths there are
+    (tmp_path / "a.tif").write_bytes(data)
+    with pytest.raises(InputError, match=r"a\.tif: a TIFF with a plane per channel that cannot be read .*interleaved"):
+        read_ldr(tmp_path / "a.tif")
+
+
+def test_more_channels_than_a_picture_has_are_refused_unread(tmp_path, monkeypatch):
+    """65535 of them took seconds, and would take as many times the memory that the header's size says."""
+    planar(tmp_path / "a.tif", np.ones((24, 40, 5), np.uint16), extrasamples=["unspecified", "unspecified"])
+    monkeypatch.setattr("utils.tiff.read_planes", None)
+    with pytest.raises(InputError, match=r"a\.tif: 5 channel\(s\) where RGB is meant"):
+        read_ldr(tmp_path / "a.tif")
+
+
+def test_a_tiff_whose_pictures_follow_each_other_in_a_circle_is_read_at_once(tmp_path):
+    values = np.random.default_rng(0).integers(0, 2**16, (24, 40, 3), np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="rgb")
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        first, place = file.pages.first.offset, file.pages.first.offset + 2 + 12 * len(file.pages.first.tags)
+    data = bytearray((tmp_path / "a.tif").read_bytes())
+    data[place : place + 4] = first.to_bytes(4, "little")
+    (tmp_path / "a.tif").write_bytes(data)
+    began = time.process_time()
+    assert np.array_equal(read_ldr(tmp_path / "a.tif"), values)
+    assert time.process_time() - began < 1
+
+
+def test_a_monochrome_sensor_gives_grey(tmp_path, monkeypatch):
+    """A damaged DNG, or a camera without a colour filter: LibRaw then gives one channel."""
+    rawpy = pytest.importorskip("rawpy")
+    write_dng(tifffile, tmp_path / "a.dng", np.full((64, 96), 30000, np.uint16))
+    shot = read_shot(tmp_path / "a.dng")
+    develop = rawpy.RawPy.postprocess
+
+    class Monochrome:
+        def __init__(self, raw):
+            self.sizes, self.postprocess = raw.sizes, lambda **options: develop(raw, **options)[..., 1:2]
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+    opened = rawpy.imread
+    monkeypatch.setattr(rawpy, "imread", lambda path: Monochrome(opened(path)))
+    frame = read_frame(shot)
+    assert frame.shape == (64, 96, 3) and np.array_equal(frame[..., 0], frame[..., 2]) and frame.max() > 0
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from utils.evaluation import pictures
 from utils.exposure import tonemap
@@ -25,6 +27,13 @@ def test_a_panel_holds_its_images_unchanged_where_they_fit() -> None:
     for image in images:
         windows = np.lib.stride_tricks.sliding_window_view(picture, (30, 60, 3))[:, :, 0]
         assert (windows == image).all(axis=(2, 3, 4)).any()
+
+
+def test_no_page_waits_in_memory() -> None:
+    """They were 20 MB each, until the garbage collector happened to come by."""
+    for _ in range(3):
+        panel([np.zeros((30, 60, 3), np.uint8)], ["one"])
+    assert not [held for held in gc.get_objects() if type(held) is Figure]
 
 
 def test_titles_stay_within_their_images() -> None:

@@ -29,6 +29,7 @@ from utils.photographs import merging
 from utils.photographs.bracket import load_bracket
 from utils.photographs.merging import frames_for
 from utils.photographs.preview import comparison, disagreeing_places, tone_mapped
+from utils.photographs.search import find_brackets
 from utils.photographs.settings import Settings
 from utils.photographs.shots import read_frame, read_shot
 
@@ -228,6 +229,32 @@ def test_processes_share_the_brackets(call, tmp_path, monkeypatch):
     monkeypatch.setattr("utils.photographs.merging.rank_and_world", lambda: (0, 2))
     call(tmp_path / "x", tmp_path / "y")
     assert {path.name for path in folder.glob("*.exr")} == {"a.exr", "a_2.exr", "b.exr"}
+
+
+def test_memory_is_given_back_after_every_bracket(call, tmp_path, monkeypatch):
+    """Without it a process grows over hundreds of them: tests/test_memory.py."""
+    given = []
+    monkeypatch.setattr(merging, "give_back_freed_memory", lambda: given.append(len(list(tmp_path.glob("out/*.exr")))))
+    for name in ("a", "b"):
+        write_bracket(tmp_path / "in" / name, size=(32, 48))
+    assert call(tmp_path / "in")[0] == 0
+    assert given == [1, 2]
+
+
+def test_facts_that_do_not_fit_are_made_anew(weights, tmp_path):
+    write_bracket(tmp_path / "in" / "a", size=(32, 48))
+    (item,), _ = find_brackets([tmp_path / "in"])
+    job = merging.Job(Settings(save_dir=tmp_path / "out"), load_model(weights), weights)
+    merging.merge(job, item)
+    file = tmp_path / "out" / "a.json"
+    facts = json.loads(file.read_text())
+    assert merging.finished(job, item)
+    for change in ({"checkpoint": ["x"]}, {"files": 5}, {"files": [7]}, {"files": ["\0"]}, {"files": ["a" * 5000]}):
+        file.write_text(json.dumps({**facts, **change}))
+        assert not merging.finished(job, item)
+    for text in ("[" * 100_000, "[]", "{", '"\\ud800"'):
+        file.write_text(text)
+        assert not merging.finished(job, item)
 
 
 def test_ctrl_c_between_two_brackets_leaves_whole_files(call, tmp_path, monkeypatch):

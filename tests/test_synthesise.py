@@ -336,6 +336,9 @@ def test_scene_folders_are_kalantaris(hdri: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"street_0003: there already, with seed 7, not 8"):
         other = dataclasses.replace(recipe, seed=8)
         synthesise.synthesise(find_photographs([hdri], ["street"], []), tmp_path / "out", [3], other, 1)
+    (folder / "scene.json").write_text('{"seed": ')
+    with pytest.raises(InputError, match=r"scene\.json: not the facts of a made scene; remove the folder"):
+        synthesise.synthesise(find_photographs([hdri], ["street"], []), tmp_path / "out", [3], recipe, 1)
 
 
 @pytest.mark.slow

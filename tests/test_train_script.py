@@ -185,6 +185,26 @@ def test_a_damaged_last_is_reported_and_the_newest_good_one_used(
     assert torch.equal(weights(tmp_path), weights(unbroken))
 
 
+def test_odd_values_beside_the_weights_do_not_stop_a_run(
+    arguments: list[str], unbroken: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = read_checkpoint(unbroken / "ckpt" / "last.pth")
+    for name, odd in (("a", {"epoch": "many"}), ("b", {"recipe": 5}), ("c", {"epoch": 10**500})):
+        save_checkpoint(tmp_path / "ckpt" / f"{name}.pth", {**state, **odd})
+    found = Checkpoints(tmp_path / "ckpt").newest(RunLog(None))
+    assert found is not None and found[0].name == "b.pth"
+    odd_recipe = {**state["recipe"], "lr": torch.ones(2), "seed": 10**500, "epochs": "\n" * 1000}
+    for name, recipe in (("list", [1]), ("values", odd_recipe)):
+        save_checkpoint(tmp_path / f"{name}.pth", {**state, "recipe": recipe})
+        more = ["--logdir", str(tmp_path / name), "--resume", str(tmp_path / f"{name}.pth")]
+        assert train.main([*arguments, *more]) == 0
+    said = capsys.readouterr().out
+    assert (
+        "values.pth was made with tensor([1., 1.])" in said
+        and "seed is now 443, values.pth was made with 10000" in said
+    )
+
+
 def test_when_every_checkpoint_is_damaged_it_says_so(arguments: list[str], tmp_path: Path) -> None:
     (tmp_path / "ckpt").mkdir()
     (tmp_path / "ckpt" / "last.pth").write_bytes(b"nothing")

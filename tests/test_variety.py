@@ -405,6 +405,22 @@ def varied_names(folder: Path) -> set[str]:
     return {name for name, does in drawn(folder / "scene.json").items() if does}
 
 
+@pytest.mark.parametrize(
+    "text", ["", "{", "[1]", "null", '{"movement": 3}', '{"files": [1]}', '{"timing": {"errors": 5}}', "[" * 100_000]
+)
+def test_facts_that_no_scene_was_made_with_are_one_line(text: str, tmp_path: Path) -> None:
+    (tmp_path / "scene.json").write_text(text)
+    with pytest.raises(InputError, match=r"scene\.json: not the facts of a made scene.*; remove it, or make the scene"):
+        drawn(tmp_path / "scene.json")
+
+
+def test_facts_without_an_end_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "scene.json").symlink_to("/dev/zero")
+    with pytest.raises(InputError, match="it is a device"):
+        drawn(tmp_path / "scene.json")
+    assert drawn(tmp_path / "none.json") == {}
+
+
 def test_statistics_know_8_bits_white_steps_and_colour() -> None:
     grey = np.broadcast_to(np.linspace(0.01, 0.2, 64, dtype=np.float32)[None, :, None], (48, 64, 3))
     label = grey * np.array([1.0, 0.5, 0.75], np.float32)

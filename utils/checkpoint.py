@@ -236,12 +236,14 @@ def _config(values: Mapping[str, Any], name: str) -> AFUNetConfig:
     """The architecture a file asks for, where it is one and can be built. Raises InputError."""
     try:
         config = AFUNetConfig(**values)
-        text = isinstance(config.order, str) and all(isinstance(part, str) for part in config.without)
-        sound = text and type(config.stages) is int and 0 <= config.drop_path < 1
-    except (TypeError, ValueError) as error:
+        numbers = type(config.stages) is int and type(config.drop_path) in (int, float)
+        texts = isinstance(config.order, str) and all(isinstance(part, str) for part in config.without)
+        sound = numbers and texts and config.stages <= MOST_STAGES and 0 <= config.drop_path < 1
+        said = str(config)[:200]
+    except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError: tensors in place of numbers
         raise InputError(f"{name}: its configuration is not one of this version ({reason(error)[:200]})") from None
-    if not sound or config.stages > MOST_STAGES:
-        raise InputError(f"{name}: no network of AFUNet has its configuration ({str(config)[:200]})")
+    if not sound:
+        raise InputError(f"{name}: no network of AFUNet has its configuration ({said})")
     return config
 
 

@@ -20,6 +20,7 @@ TIFF_SUFFIXES = (".tif", ".tiff")
 LINEAR_SUFFIXES = (".hdr", ".exr", ".npy", *TIFF_SUFFIXES)  # what read_linear reads
 LDR_SCALE = 2**16  # as released: a 16-bit frame is divided by 2^16, not by 65535
 LYING = (5, 6, 7, 8)  # orientations stored with rows and columns exchanged
+MOST_CHANNELS = 4  # RGB, and how far a pixel is covered
 DEFLATE = 8  # TIFF's number for it; OpenCV's default, LZW, makes noisy 16-bit frames larger than they are
 
 
@@ -179,15 +180,18 @@ def _planes(path: str | Path) -> np.ndarray | None:
     found = tiff.layout(path)
     if found is None or not found.planar:
         return None
+    if found.channels > MOST_CHANNELS:  # a file of some kB may speak of 65535, each of its size
+        raise _not_rgb(path, found.channels)
     image = turn(tiff.read_planes(path), found.orientation)
     return image[..., [2, 1, 0, *range(3, image.shape[2])]] if image.shape[2] >= 3 else image
 
 
 def _decode(path: str | Path, meant: str) -> np.ndarray:
-    known = check_header(path, meant) is not None
+    header = check_header(path, meant)
     try:
-        data = np.fromfile(path, dtype=np.uint8)  # not cv2.imread: that cannot open every name on Windows
-        image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if known else None
+        image = _read_radiance(path) if header and header.kind == "Radiance" else None
+        if header and image is None:  # not cv2.imread: that cannot open every name on Windows
+            image = cv2.imdecode(np.fromfile(path, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({reason(error)}); {meant} is meant") from None
     except (cv2.error, MemoryError):
@@ -197,11 +201,25 @@ def _decode(path: str | Path, meant: str) -> np.ndarray:
     return image
 
 
+def _read_radiance(path: str | Path) -> np.ndarray | None:
+    """A Radiance file off the disk; None where that fails.
+
+    From memory OpenCV reads them by way of a temporary file, which a full disk does not take.
+    """
+    try:
+        return cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    except (cv2.error, UnicodeError, TypeError):
+        return None
+
+
 def _rgb(image: np.ndarray, path: str | Path) -> np.ndarray:
     if image.ndim != 3 or image.shape[2] not in (3, 4):
-        channels = 1 if image.ndim == 2 else image.shape[2]
-        raise InputError(f"{path}: {channels} channel(s) where RGB is meant; convert it to RGB")
+        raise _not_rgb(path, 1 if image.ndim == 2 else image.shape[2])
     return np.ascontiguousarray(image[..., 2::-1])
+
+
+def _not_rgb(path: str | Path, channels: int) -> InputError:
+    return InputError(f"{path}: {channels} channel(s) where RGB is meant; convert it to RGB")
 
 
 def _encode(path: str | Path, image: np.ndarray, flags: list[int] | None = None) -> None:

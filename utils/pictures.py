@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import warnings
 from collections.abc import Sequence
@@ -70,7 +71,9 @@ def panel(
         y += 2 * LINE
     for start in range(0, len(cells), columns):
         y = page.row(y, cells[start : start + columns]) + GAP
-    return page.draw(y - GAP + MARGIN)
+    picture = page.draw(y - GAP + MARGIN)
+    gc.collect()  # matplotlib's figures hold themselves in circles: dozens of pages would wait in memory
+    return picture
 
 
 def _as_picture(image: np.ndarray, limits: tuple[float, float] | None) -> np.ndarray:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ SENSOR = (32803, 34892)  # photometric interpretations of a colour filter array 
 DNG_VERSION = 50706  # a tag that every DNG has
 REDUCED = 1  # bit of NewSubfileType: a smaller version of another picture of the file
 SEPARATE = 2  # planar configuration: one plane per channel
+MOST_PAGES = 16  # pictures of a file, and beneath one of them, that are looked at; RAW files have about five
 ALPHA = (1, 2)  # extra samples that say how far a pixel is covered
 
 
@@ -82,7 +84,10 @@ def read_planes(path: str | Path) -> np.ndarray:
 
     try:
         with tifffile.TiffFile(path) as tiff:
-            return np.ascontiguousarray(np.moveaxis(tiff.pages.first.asarray(), 0, -1))
+            planes = tiff.pages.first.asarray()
+        if planes.ndim != 3:
+            raise ValueError(f"an array of {planes.ndim} dimensions")
+        return np.ascontiguousarray(np.moveaxis(planes, 0, -1))
     except Exception as error:  # tifffile's codecs raise whatever they like
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
@@ -111,8 +116,8 @@ def _texts(values: dict[str, Any]) -> dict[str, str]:
 
 def _holds_sensor_data(tiff: Any) -> bool:
     """Whether a picture of the file, or one beneath it, holds what a sensor saw."""
-    for page in tiff.pages:
-        beneath = page.pages or ()
+    for page in islice(tiff.pages, MOST_PAGES):  # they may follow each other in a circle
+        beneath = islice(page.pages or (), MOST_PAGES)
         if any(_photometric(each) in SENSOR for each in (page, *beneath)):
             return True
     return False

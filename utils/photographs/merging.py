@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import os
 import sys
 import time
 from collections import Counter
@@ -19,7 +20,7 @@ from tqdm import tqdm
 from models import AFUNet
 from utils.alignment import Motion
 from utils.distributed import rank_and_world
-from utils.files import InputError, atomic_path, shortened_stem
+from utils.files import InputError, atomic_path, read_facts, shortened_stem
 from utils.images import write_png
 from utils.inference import estimate_seconds, reconstruct
 from utils.memory import give_back_freed_memory
@@ -209,22 +210,28 @@ def finished(job: Job, item: Found) -> bool:
         made = _facts_of(file)
         if made.get("photographs") == photographs_of(item):
             same = made.get("settings") == settings_facts(job.settings) and _same_weights(made, job.weights)
-            if same and all((file.parent / name).is_file() for name in made.get("files", [])):
+            if same and _are_there(file.parent, made.get("files", [])):
                 return True
     return False
 
 
 def _same_weights(made: dict[str, Any], weights: Path) -> bool:
-    return made.get("checkpoint", {}).get("sha256") == sha256(weights)
+    checkpoint = made.get("checkpoint")
+    return isinstance(checkpoint, dict) and checkpoint.get("sha256") == sha256(weights)
+
+
+def _are_there(folder: Path, names: Any) -> bool:
+    """Whether ``names`` are those of files in the folder; what a damaged file of facts holds in their place is none."""
+    listed = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return listed and all(os.path.isfile(folder / name) for name in names)  # noqa: PTH113 (is_file may raise)
 
 
 def _facts_of(file: Path) -> dict[str, Any]:
     """The facts that a reconstruction left; empty for another file, or none."""
     try:
-        made = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_facts(file, "", "facts")
+    except InputError:
         return {}
-    return made if isinstance(made, dict) else {}
 
 
 def settings_facts(settings: Settings) -> dict[str, Any]:

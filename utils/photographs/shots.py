@@ -485,7 +485,7 @@ def _decode_raw(path: Path, white_balance: list[float] | None, gamut: Gamut) -> 
     """Linear (H, W, 3) uint16, upright. No step of the development may depend on a frame's own content."""
     with _open_raw(path) as raw:
         spaces = importlib.import_module("rawpy").ColorSpace
-        return raw.postprocess(
+        pixels = raw.postprocess(
             output_color={"bt709": spaces.sRGB, "p3": spaces.P3D65, "bt2020": spaces.Rec2020}[gamut],
             gamma=(1, 1),
             no_auto_bright=True,
@@ -494,6 +494,7 @@ def _decode_raw(path: Path, white_balance: list[float] | None, gamut: Gamut) -> 
             user_wb=white_balance,
             use_camera_wb=white_balance is None,
         )
+    return pixels if pixels.shape[2] == 3 else np.repeat(pixels[..., :1], 3, axis=2)  # of a monochrome sensor
 
 
 # ---- writing

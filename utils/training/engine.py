@@ -27,6 +27,7 @@ from utils.progress import Pace
 
 PATIENT_MINUTES = 10.0  # that the end of a run waits for room on a full disk
 RETRY_SECONDS = 2.0
+MOST_STEPS = 2**63  # that a run may have behind it
 PATIENCE = 10  # non-finite steps in a row after which a run is given up
 
 
@@ -113,7 +114,7 @@ class Progress:
         """Raise ValueError unless it is a place a run can be at."""
         counts = (self.epoch, self.samples, self.steps, self.skipped, self.in_a_row)
         numbers = (self.best, *dict(self.sums).values())
-        sound = all(type(count) is int and count >= 0 for count in counts)
+        sound = all(type(count) is int and 0 <= count < MOST_STEPS for count in counts)
         if not sound or not all(isinstance(number, float) for number in numbers):
             raise ValueError(f"its progress is {self}")
 
@@ -286,7 +287,9 @@ class Trainer:
                 )
         self.progress = Progress(**state["progress"])
         self.progress.check()
-        torch.set_rng_state(state["random"]["torch"])
+        if not isinstance(generator := state["random"]["torch"], Tensor):
+            raise TypeError("the state of the generator is no tensor")
+        torch.set_rng_state(generator)
 
     def _training(self) -> dict[str, Any]:
         if self.average is None:

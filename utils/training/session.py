@@ -34,6 +34,7 @@ NOT_IN_RECIPE = {  # flags without influence on the weights
     *("logdir", "resume", "stop_after", "device", "num_workers", "tensorboard", "cache_choice", "cache_dir"),
     *("val_interval", "save_interval", "save_minutes", "log_interval"),
 }
+LONGEST_VALUE = 200  # characters of a flag's value that are shown and compared
 
 
 @dataclass(frozen=True)
@@ -208,10 +209,16 @@ def compare(path: Path, content: dict[str, Any], facts: dict[str, Any], log: Run
     """Refuse another architecture, and say which other flags differ from the checkpoint's."""
     if (theirs := content.get("config")) != facts["config"]:
         raise InputError(f"{path}: holds the network {theirs}, asked for is {facts['config']}; give the same options")
-    before = content.get("recipe", {})
+    kept = content.get("recipe")
+    before: Mapping[str, Any] = kept if isinstance(kept, Mapping) else {}
     for name, value in facts["recipe"].items():
-        if name in before and before[name] != value:
-            log.say(f"note: {name} is now {value}, {path.name} was made with {before[name]}")
+        if name in before and (other := _text(before[name])) != _text(value):
+            log.say(f"note: {name} is now {value}, {path.name} was made with {other}")
+
+
+def _text(value: Any) -> str:
+    """A flag's value as it is shown and compared, in one line, whatever a file holds in its place."""
+    return " ".join(str(value).split())[:LONGEST_VALUE]
 
 
 def announce(args: argparse.Namespace, trainer: Trainer, log: RunLog, scenes: int, held_out: int) -> None:

@@ -21,9 +21,10 @@ from tqdm import tqdm
 from utils.checkpoint import read_checkpoint, save_checkpoint
 from utils.cli import leave_stdout
 from utils.exposure import tonemap
-from utils.files import InputError, reason, remove_leftovers, writable_target
+from utils.files import FULL_DISK, InputError, reason, remove_leftovers, writable_target
 
 LONGEST_LINE = 2**20  # bytes of a record, by far
+MOST_EPOCHS = 10**9  # that a checkpoint may have behind it
 PICTURE_SIDE = 640  # pixels of the longer side in TensorBoard
 
 
@@ -88,9 +89,10 @@ class RunLog:
         try:
             tqdm.write(text)
             sys.stdout.flush()  # a log file shows it at once
-        except OSError:
-            leave_stdout()
-            self.on_hangup()
+        except OSError as error:
+            if error.errno not in FULL_DISK:  # there, what is printed is lost as lines of the log are
+                leave_stdout()
+                self.on_hangup()
 
     @contextmanager
     def _losing(self, what: str) -> Iterator[None]:
@@ -194,8 +196,8 @@ class Checkpoints:
         good = [(path, content) for path, content in others if content]
         if not good:
             raise InputError(f"{self.folder}: no checkpoint in it can be read; remove the folder to begin anew")
-        path, content = max(good, key=lambda found: found[1].get("epoch", 0))
-        log.say(f"{last} is damaged or missing: going on from {path.name}, epoch {content.get('epoch', 0)}")
+        path, content = max(good, key=lambda found: _epoch(found[1]))
+        log.say(f"{last} is damaged or missing: going on from {path.name}, epoch {_epoch(content)}")
         return path, content
 
     def clean(self) -> None:
@@ -209,3 +211,9 @@ class Checkpoints:
         except InputError as error:
             log.say(str(error))
             return None
+
+
+def _epoch(content: Mapping[str, Any]) -> int:
+    """The epochs that a checkpoint has behind it; 0 where it does not say so in a number."""
+    epoch = content.get("epoch", 0)
+    return epoch if type(epoch) is int and 0 <= epoch < MOST_EPOCHS else 0
