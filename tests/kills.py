@@ -7,67 +7,38 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import os
 import random
-import resource
 import signal
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
-from multiprocessing.process import BaseProcess
+from functools import partial
 from pathlib import Path
 
 import torch
 
-import train
-from tests.tiny_runs import lines, make_data, tiny_arguments, weights
+from tests.tiny_runs import Apart, lines, make_data, tiny_arguments, weights
 
 FAULTS = ("SIGKILL", "SIGTERM", "SIGHUP", "full, then SIGKILL", "full, then SIGTERM", "full, then room")
-LONGEST = 600.0  # seconds in which a run that is asked to has to end
 
 
-def run_apart(arguments: list[str], output: Path) -> BaseProcess:
-    """train.main in a process of its own, which has the modules already."""
-
-    def main() -> None:
-        with output.open("a") as file:
-            os.dup2(file.fileno(), 1)
-            os.dup2(file.fileno(), 2)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        sys.exit(train.main(arguments))
-
-    process = multiprocessing.get_context("fork").Process(target=main)
-    process.start()
-    return process
-
-
-def fill_the_disk(process: BaseProcess, full: bool) -> None:
-    """No file of the process may grow, as on a full disk; or they may again."""
-    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    assert process.pid is not None
-    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (0 if full else hard, hard))
-
-
-def do(fault: str, process: BaseProcess, rng: random.Random, seconds: float) -> None:
+def do(fault: str, run: Apart, rng: random.Random, seconds: float) -> None:
     """The fault at a random moment of a run that takes ``seconds``; returns when the process is gone."""
     time.sleep(rng.uniform(0, seconds))
-    assert process.pid is not None
-    if process.is_alive() and fault.startswith("full"):
-        fill_the_disk(process, True)
+    alive, name = run.process.is_alive, fault.split()[-1]
+    if alive() and fault.startswith("full"):
+        run.fill_the_disk()
         time.sleep(rng.uniform(0, seconds / 2))
-    name = fault.split()[-1]
-    if process.is_alive():
-        if name.startswith("SIG"):
-            os.kill(process.pid, getattr(signal, name))
-        if name != "SIGKILL":
-            fill_the_disk(process, False)
-    process.join(LONGEST)
-    if process.is_alive():
-        process.kill()
-        raise AssertionError(f"after {fault}: still running after {LONGEST:g} s")
+    if alive() and name.startswith("SIG"):
+        run.send(getattr(signal, name))
+    if alive() and name != "SIGKILL":
+        run.fill_the_disk(False)
+    said = run.end()
+    by_default = -getattr(signal, name, 0)  # how a signal ends a process that does not listen for it yet
+    assert run.process.exitcode in (0, by_default), f"after {fault}: exit code {run.process.exitcode}: {said}"
 
 
 def kill_again_and_again(
@@ -78,31 +49,22 @@ def kill_again_and_again(
     Raises AssertionError where weights differ from an unbroken run's, or the log holds a line that is none.
     """
     rng, done, number = random.Random(seed), Counter[str](), 0
-    whole, output = folder / "whole", folder / "output.txt"
     began = time.monotonic()
-    run_apart([*arguments, "--logdir", str(whole)], output).join()
-    seconds, wanted = time.monotonic() - began, weights(whole)
+    Apart(arguments, folder / "whole").end()
+    seconds, wanted = time.monotonic() - began, weights(folder / "whole")
+    often = [*arguments, "--resume", "auto", "--save_minutes", "1e-3"]
     while done.total() < count:
         number += 1
-        broken = [
-            *arguments,
-            "--logdir",
-            str(folder / f"broken_{number}"),
-            "--resume",
-            "auto",
-            "--save_minutes",
-            "1e-3",
-        ]
+        broken = folder / f"broken_{number}"
         for _ in range(min(10, count - done.total())):
             fault = rng.choice(FAULTS)
-            process = run_apart(broken, output)
-            do(fault, process, rng, seconds)
+            do(fault, Apart(often, broken), rng, seconds)
             done[fault] += 1
-        last = run_apart(broken, output)
-        last.join()
-        assert last.exitcode == 0, output.read_text()[-2000:]
-        assert torch.equal(weights(folder / f"broken_{number}"), wanted), f"run {number} ended at other weights"
-        check_log(folder / f"broken_{number}")
+        last = Apart(often, broken)
+        said = last.end()
+        assert last.process.exitcode == 0, said
+        assert torch.equal(weights(broken), wanted), f"run {number} ended at other weights"
+        check_log(broken)
         say(f"{done.total()} faults, run {number} ended at the same weights")
     return done
 
@@ -123,7 +85,7 @@ def main() -> int:
     print(f"seed {options.seed}")
     with tempfile.TemporaryDirectory() as folder:
         arguments = tiny_arguments(make_data(Path(folder) / "data"))
-        done = kill_again_and_again(arguments, Path(folder), options.count, options.seed, print)
+        done = kill_again_and_again(arguments, Path(folder), options.count, options.seed, partial(print, flush=True))
     print(f"nothing lost in {done.total()} faults: " + ", ".join(f"{n} x {name}" for name, n in sorted(done.items())))
     return 0
 

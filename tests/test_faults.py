@@ -8,23 +8,38 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import train
 from tests.kills import kill_again_and_again
 from tests.random_scenes import random_scene
-from tests.tiny_runs import ENVIRONMENT, ROOT, lines, make_data, notes, start, tiny_arguments, wait_for_steps, weights
-from utils import distributed
+from tests.tiny_runs import (
+    ENVIRONMENT,
+    LONGEST,
+    ROOT,
+    Apart,
+    lines,
+    make_data,
+    notes,
+    start,
+    tiny_arguments,
+    wait_for_steps,
+    weights,
+)
+from utils import cli, distributed
 from utils.checkpoint import read_checkpoint
+from utils.exr import write_exr
 from utils.files import InputError
+from utils.images import read_hdr, read_ldr, write_hdr, write_ldr
 from utils.training.engine import StopRequest
 from utils.training.lock import own_folder
-from utils.training.tracking import LineFile
+from utils.training.tracking import LineFile, RunLog
 
 pytestmark = pytest.mark.slow
 
@@ -54,7 +69,7 @@ def test_of_two_runs_begun_at_once_in_one_folder_one_is_refused(
     arguments: list[str], unbroken: Path, tmp_path: Path
 ) -> None:
     both = [start(arguments, tmp_path / "run") for _ in "12"]
-    ended = {process.pid: (process.communicate(timeout=240)[0], process.returncode) for process in both}
+    ended = {process.pid: (process.communicate(timeout=LONGEST)[0], process.returncode) for process in both}
     (refused,) = [pid for pid, (_, code) in ended.items() if code == 2]
     (other,) = ended.keys() - {refused}
     (line,) = ended[refused][0].strip().splitlines()
@@ -64,19 +79,18 @@ def test_of_two_runs_begun_at_once_in_one_folder_one_is_refused(
 
 
 def test_a_run_is_not_resumed_beside_itself(arguments: list[str], unbroken: Path, tmp_path: Path) -> None:
-    process = start([*arguments, "--repeat", "40"], tmp_path)
+    run = Apart([*arguments, "--repeat", "40"], tmp_path)
     wait_for_steps(tmp_path, 2)
     unfinished = tmp_path / "ckpt" / ".last.1.tmp.pth"  # as a save under way leaves it
     unfinished.parent.mkdir(exist_ok=True)
     unfinished.touch()
-    with pytest.raises(InputError, match=rf"another run is writing there \(process {process.pid} on"):
+    with pytest.raises(InputError, match=rf"another run is writing there \(process {run.process.pid} on"):
         train.main([*arguments, "--logdir", str(tmp_path), "--resume", "auto"])
     assert unfinished.exists()
-    process.kill()
-    process.communicate(timeout=240)
-    assert (
-        train.main([*arguments, "--logdir", str(tmp_path), "--resume", "auto"]) == 0
-    )  # the lock went with the process
+    run.send(signal.SIGKILL)
+    run.end()
+    again = [*arguments, "--logdir", str(tmp_path), "--resume", "auto"]
+    assert train.main(again) == 0  # the lock went with the process
     assert torch.equal(weights(tmp_path), weights(unbroken)) and not unfinished.exists()
 
 
@@ -117,44 +131,90 @@ def read_until(process: subprocess.Popen[str], text: str) -> str:
 def test_a_full_disk_is_said_once_and_costs_no_step(
     tensorboard: bool, arguments: list[str], unbroken: Path, tmp_path: Path
 ) -> None:
-    process = start([*arguments, "--save_minutes", "1e-6", *(["--tensorboard"] if tensorboard else [])], tmp_path)
+    run = Apart([*arguments, "--save_minutes", "1e-6", *(["--tensorboard"] if tensorboard else [])], tmp_path)
     wait_for_steps(tmp_path, 2)
-    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
-    seen = read_until(process, "TensorBoard's curves cannot" if tensorboard else "its log has gaps")
-    seen += read_until(process, "saves as soon as it can") if "saves as soon" not in seen else ""
-    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
-    seen += process.communicate(timeout=240)[0]
-    assert process.returncode == 0 and "Traceback" not in seen, seen
-    assert seen.count("log.jsonl: File too large; the run goes on, its log has gaps") == 1
-    assert seen.count("TensorBoard's curves cannot be written") == tensorboard
+    run.fill_the_disk()
+    run.hear("TensorBoard's curves cannot" if tensorboard else "its log has gaps")
+    run.hear("saves as soon as it can")
+    run.fill_the_disk(False)
+    said = run.end()
+    assert run.process.exitcode == 0
+    assert said.count("log.jsonl: File too large; the run goes on, its log has gaps") == 1
+    assert said.count("TensorBoard's curves cannot be written") == tensorboard
     assert torch.equal(weights(tmp_path), weights(unbroken))
     assert len(lines(tmp_path, "train")) >= 2  # every line is whole
     assert [path.name for path in (tmp_path / "ckpt").iterdir() if path.name.startswith(".")] == []
 
 
 def test_a_run_that_ends_on_a_full_disk_waits_for_room(arguments: list[str], unbroken: Path, tmp_path: Path) -> None:
-    process = start(arguments, tmp_path)
+    run = Apart(arguments, tmp_path)
     wait_for_steps(tmp_path, 2)
-    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
-    process.send_signal(signal.SIGTERM)
-    read_until(process, "saves as soon as it can")
+    run.fill_the_disk()
+    run.send(signal.SIGTERM)
+    run.hear("saves as soon as it can")
     assert not (tmp_path / "ckpt" / "last.pth").exists()
-    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
-    assert "go on with" in process.communicate(timeout=240)[0] and process.returncode == 0
+    run.fill_the_disk(False)
+    assert "go on with" in run.end() and run.process.exitcode == 0
     assert train.main([*arguments, "--logdir", str(tmp_path), "--resume", "auto"]) == 0
     assert torch.equal(weights(tmp_path), weights(unbroken))
 
 
-def test_a_full_disk_to_the_end_is_one_line_and_exit_code_2(arguments: list[str], tmp_path: Path) -> None:
-    process = start(arguments, tmp_path)
-    wait_for_steps(tmp_path, 2)
-    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
-    process.send_signal(signal.SIGTERM)
-    read_until(process, "saves as soon as it can")
-    time.sleep(0.2)
-    process.send_signal(signal.SIGTERM)
-    output = process.communicate(timeout=240)[0]
-    assert process.returncode == 2 and "error: the run could not be saved" in output.splitlines()[-1], output
+def test_a_full_disk_to_the_end_is_one_line_and_exit_code_2(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(path: Path, content: object) -> None:
+        raise InputError(f"{path}: cannot be written (No space left on device)")
+
+    monkeypatch.setattr("utils.training.tracking.save_checkpoint", full)
+    monkeypatch.setattr("utils.training.engine.time.sleep", lambda seconds: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(SystemExit) as end:
+        cli.run(lambda: train.main([*arguments, "--repeat", "2", "--logdir", str(tmp_path)]))
+    said = capsys.readouterr()
+    assert end.value.code == 2 and said.out.count("saves as soon as it can") == 1
+    assert said.err.splitlines()[-1].startswith("error: the run could not be saved; what is saved is from before")
+
+
+def test_what_is_printed_onto_a_full_disk_is_lost_and_the_run_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in train.py > log.txt; a pipe that nobody reads asks the run to stop."""
+    source, sink = os.pipe()
+    os.close(source)
+    asked = []
+    with suppress(OSError), Path("/dev/full").open("w") as full, suppress(OSError), os.fdopen(sink, "w") as closed:
+        for name, stream in (("full", full), ("closed", closed)):
+            monkeypatch.setattr(sys, "stdout", stream)
+            log = RunLog(tmp_path, tensorboard=False)
+            log.on_hangup = lambda name=name: asked.append(name)
+            log.say("a")
+            log.say("b")
+        monkeypatch.undo()
+    assert asked == ["closed"] and notes(tmp_path) == "a\nb\na\nb"
+
+
+def test_output_onto_a_full_disk_is_one_line() -> None:
+    command = [sys.executable, "-c", "from utils import cli; cli.run(lambda: print('a'))"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, env=ENVIRONMENT, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    said = "error: what is printed cannot be written (No space left on device); make room\n"
+    assert (done.returncode, done.stderr) == (2, said)
+
+
+@pytest.mark.parametrize("name", ["a.hdr", "a.exr", "a.tif", "a.png"])
+def test_images_are_read_while_the_disk_is_full(name: str, tmp_path: Path) -> None:
+    """OpenCV decodes some by way of a temporary file; a run would end at its next validation."""
+    image = np.full((24, 32, 3), 1000)
+    if hdr := name in ("a.hdr", "a.exr"):
+        (write_hdr if name == "a.hdr" else write_exr)(tmp_path / name, image.astype(np.float32))
+    else:
+        write_ldr(tmp_path / name, image.astype(np.uint16))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        read = (read_hdr if hdr else read_ldr)(tmp_path / name)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert np.array_equal(read, image)
 
 
 def test_a_torn_last_line_is_cut_off_at_the_next_start(tmp_path: Path) -> None:
@@ -168,12 +228,11 @@ def test_a_torn_last_line_is_cut_off_at_the_next_start(tmp_path: Path) -> None:
         assert text.endswith(b'{"kind": "note", "text": "b"}\n') and b"st{" not in text and b"x{" not in text
 
 
-def test_a_closed_terminal_saves_and_stops(arguments: list[str], unbroken: Path, tmp_path: Path) -> None:
-    process = start([*arguments, "--repeat", "40"], tmp_path)
+def test_a_closed_terminal_saves_and_stops(arguments: list[str], tmp_path: Path) -> None:
+    run = Apart([*arguments, "--repeat", "40"], tmp_path)
     wait_for_steps(tmp_path, 2)
-    process.send_signal(signal.SIGHUP)
-    output, _ = process.communicate(timeout=240)
-    assert process.returncode == 0 and "stopped: 0 epoch(s)" in output
+    run.send(signal.SIGHUP)
+    assert "stopped: 0 epoch(s)" in run.end() and run.process.exitcode == 0
     assert read_checkpoint(tmp_path / "ckpt" / "last.pth")["progress"]["samples"] > 0
 
 
@@ -184,7 +243,7 @@ def test_a_pipe_that_nobody_reads_saves_and_stops(arguments: list[str], tmp_path
     assert process.stdout is not None
     process.stdout.readline()
     process.stdout.close()
-    assert process.wait(timeout=240) == 0
+    assert process.wait(timeout=LONGEST) == 0
     assert 0 < read_checkpoint(tmp_path / "ckpt" / "last.pth")["epoch"] < 40
     assert "stopped:" in notes(tmp_path)
 
@@ -216,7 +275,7 @@ def test_a_test_that_is_stopped_writes_the_tables_of_what_was_done(tmp_path: Pat
     process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     read_until(process, "00  PSNR-mu")
     process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=240)
+    output, _ = process.communicate(timeout=LONGEST)
     assert process.returncode == 130 and "Traceback" not in output, output
     made = json.loads((tmp_path / "out" / "metrics.json").read_text())
     undone = made["protocol"]["not_done"]
