@@ -8,12 +8,13 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 
 import train
@@ -33,10 +34,10 @@ from tests.tiny_runs import (
     weights,
 )
 from utils import cli, distributed
-from utils.checkpoint import read_checkpoint
+from utils.checkpoint import read_checkpoint, save_checkpoint
 from utils.exr import write_exr
-from utils.files import InputError
-from utils.images import read_hdr, read_ldr, write_hdr, write_ldr
+from utils.files import InputError, atomic_path
+from utils.images import read_hdr, read_ldr, write_hdr, write_ldr, write_png
 from utils.training.engine import StopRequest
 from utils.training.lock import own_folder
 from utils.training.tracking import LineFile, RunLog
@@ -200,6 +201,17 @@ def test_output_onto_a_full_disk_is_one_line() -> None:
     assert (done.returncode, done.stderr) == (2, said)
 
 
+@contextmanager
+def room_for(size: int) -> Iterator[None]:
+    """No file of this process may be larger."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
 @pytest.mark.parametrize("name", ["a.hdr", "a.exr", "a.tif", "a.png"])
 def test_images_are_read_while_the_disk_is_full(name: str, tmp_path: Path) -> None:
     """OpenCV decodes some by way of a temporary file; a run would end at its next validation."""
@@ -208,13 +220,37 @@ def test_images_are_read_while_the_disk_is_full(name: str, tmp_path: Path) -> No
         (write_hdr if name == "a.hdr" else write_exr)(tmp_path / name, image.astype(np.float32))
     else:
         write_ldr(tmp_path / name, image.astype(np.uint16))
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
-    try:
+    with room_for(0):
         read = (read_hdr if hdr else read_ldr)(tmp_path / name)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert np.array_equal(read, image)
+
+
+def write_by_tifffile(path: Path, image: np.ndarray) -> None:
+    with atomic_path(path) as temporary:
+        tifffile.imwrite(temporary, image)
+
+
+WRITERS: dict[str, Callable[[Path, np.ndarray], object]] = {
+    "a.hdr": write_hdr,
+    "a.exr": write_exr,
+    "a.tif": write_ldr,
+    "a.png": write_ldr,
+    "b.png": write_png,
+    "b.tif": write_by_tifffile,
+    "a.pth": lambda path, image: save_checkpoint(path, {"a": torch.from_numpy(image)}),
+}
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.999])
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_file_that_finds_room_for_a_part_is_none_at_all(name: str, share: float, tmp_path: Path) -> None:
+    """Libraries in C lose the last kilobytes without a word."""
+    image = np.random.default_rng(0).integers(0, 255, (24, 32, 3)).astype(np.uint8 if name == "b.png" else np.uint16)
+    WRITERS[name](tmp_path / name, image)
+    whole = (tmp_path / name).read_bytes()
+    with room_for(int(share * len(whole))), pytest.raises(InputError, match=rf"{name}: cannot be .*; make room"):
+        WRITERS[name](tmp_path / name, image)
+    assert [path.name for path in tmp_path.iterdir()] == [name] and (tmp_path / name).read_bytes() == whole
 
 
 def test_a_torn_last_line_is_cut_off_at_the_next_start(tmp_path: Path) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import tifffile
 
 from utils.exr import write_exr
 from utils.files import InputError
-from utils.images import LINEAR_SUFFIXES, check_finite, read_linear, write_hdr
+from utils.images import LINEAR_SUFFIXES, check_finite, read_linear, rgbe_round, write_hdr
 
 IMAGE = np.random.default_rng(0).random((12, 17, 3), dtype=np.float32)
 LEVELS = 65535
@@ -81,6 +82,17 @@ def test_what_cannot_be_read_is_one_line_with_the_name(name: str, tmp_path: Path
 def test_a_missing_file(name: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=f"{name}: cannot be read"):
         read_linear(tmp_path / name)
+
+
+def test_rounding_to_rgbe_is_what_opencv_writes_and_reads() -> None:
+    rng = np.random.default_rng(0)
+    image = rng.random((300, 400, 3), np.float32) * np.exp2(rng.integers(-40, 40, (300, 400, 1))).astype(np.float32)
+    image[::3] *= np.exp2(rng.integers(-12, 1, image[::3].shape)).astype(np.float32)
+    image[0, :6] = [[0, 0, 0], [1e-40, 0, 0], [1e-30, 1e-35, 0], [1, 255 / 256, 0.999999], [0.5, -0.2, 0], [-1, -2, -3]]
+    ok, data = cv2.imencode(".hdr", image[..., ::-1])
+    assert ok and (read := cv2.imdecode(data, cv2.IMREAD_UNCHANGED)) is not None
+    rounded = rgbe_round(image)
+    assert rounded.dtype == np.float32 and np.array_equal(rounded, read[..., ::-1])
 
 
 def test_numbers_are_checked_with_the_files_name() -> None:

@@ -24,6 +24,7 @@ EXPOSURE_FILE = "exposure.txt"  # beside the frames of a bracket: exponents to b
 LARGEST_TEXT = 64 * 2**20  # bytes of a text file; the log of a long training has a tenth of it
 LARGEST_FACTS = 2**20  # bytes of a JSON file beside a result or a scene; they have some thousands
 LARGEST_EXPOSURES = 100_000  # bytes of an exposure file
+HELD_BACK = 2**16  # bytes that a library may not have written yet when it closes a file
 FULL_DISK = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)  # how the system says that there is no room
 LONGEST_NAME = 255  # bytes of a file's name, on the usual disks
 LONGEST_STEM = 200  # bytes of what a result is called, before the endings of its files
@@ -155,14 +156,27 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
+        _flush(temporary)
         temporary.replace(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({reason(error)}); {ELSEWHERE}") from None
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    """Bring a file to the disk. Raises OSError where there was no room for all of it.
+
+    Libraries in C keep the last kilobytes of a file back and lose them without a word when they close it onto a full
+    disk: the room that they would have taken is asked for once more.
+    """
+    with path.open("rb+") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.write(bytes(HELD_BACK))
+        file.flush()
+        file.truncate(size)
+        os.fsync(file.fileno())
 
 
 def remove_leftovers(folder: Path, suffix: str, age: float = 0.0) -> None:

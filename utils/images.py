@@ -6,6 +6,7 @@ every writer writes through :func:`utils.files.atomic_path`, so that a file is e
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import cv2
@@ -128,10 +129,17 @@ def to_8_bit(image: np.ndarray) -> np.ndarray:
 
 
 def rgbe_round(image: np.ndarray) -> np.ndarray:
-    """(H, W, 3) linear RGB as it comes back from a Radiance file."""
-    ok, data = cv2.imencode(".hdr", image[..., ::-1].astype(np.float32))
-    assert ok
-    return np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_UNCHANGED)[..., ::-1])  # type: ignore[index]
+    """(H, W, 3) linear RGB as float32, as it comes back from a Radiance file that OpenCV has written, bit for bit.
+
+    Eight bits a channel, cut off, under the exponent of the pixel's largest channel (Ward, "Real pixels", 1991). OpenCV
+    itself would take a temporary file for it.
+    """
+    image = image.astype(np.float32)
+    largest = image.max(axis=-1, keepdims=True)
+    black = largest < 1e-32
+    mantissa, exponent = np.frexp(np.where(black, np.float32(1.0), largest))
+    steps = (image * (mantissa * np.float32(256.0) / np.where(black, np.float32(1.0), largest))).astype(np.int32)
+    return np.where(black, np.float32(0.0), np.ldexp(steps.astype(np.uint8).astype(np.float32), exponent - 8))
 
 
 def _read_npy(path: str | Path) -> np.ndarray:
@@ -223,8 +231,19 @@ def _not_rgb(path: str | Path, channels: int) -> InputError:
 
 
 def _encode(path: str | Path, image: np.ndarray, flags: list[int] | None = None) -> None:
-    ok, data = cv2.imencode(Path(path).suffix, np.ascontiguousarray(image[..., ::-1]), flags or [])
-    if not ok:
-        raise InputError(f"{path}: no writer for this kind of file")
+    suffix, bgr = Path(path).suffix, np.ascontiguousarray(image[..., ::-1])
     with atomic_path(path) as temporary:
-        data.tofile(temporary)
+        if suffix == ".hdr" and _write_radiance(temporary, bgr):
+            return
+        ok, data = cv2.imencode(suffix, bgr, flags or [])
+        if not ok or len(data) == 0:
+            raise InputError(f"{path}: cannot be encoded; make room in {tempfile.gettempdir()}, which OpenCV works in")
+        temporary.write_bytes(data.data)  # ndarray.tofile does not see that the last of it finds no room
+
+
+def _write_radiance(path: Path, bgr: np.ndarray) -> bool:
+    """Write a Radiance file straight to the disk, where its name and the disk let OpenCV; see _read_radiance."""
+    try:
+        return cv2.imwrite(str(path), bgr)
+    except (cv2.error, UnicodeError):
+        return False
