@@ -111,8 +111,8 @@ def to_curve(text: str) -> str | float:
 curve = checked(to_curve, lambda c: isinstance(c, str) or 0.1 <= c <= 10.0, "srgb, linear, or an exponent such as 2.2")
 scale = checked(
     lambda text: None if text == "auto" else int(text),
-    lambda times: times is None or times >= 1,
-    "auto, 1, or a larger whole number",
+    lambda times: times is None or 1 <= times <= 1000,
+    "auto, 1, or a larger whole number up to 1000",
 )
 exponent = checked(float, lambda ev: -100 <= ev <= 100, "an exposure to base 2 (photographs come before --ev)")
 

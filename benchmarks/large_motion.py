@@ -101,14 +101,14 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--hdri", type=user_path, required=True, help="folder of HDR pictures")
     add("--scenes", nargs="+", default=SCENES, help="names of pictures in it, without suffix")
-    add("--pretrained_model", type=Path, default=SHIPPED_PHOTOGRAPHS)
+    add("--pretrained_model", type=user_path, default=SHIPPED_PHOTOGRAPHS)
     add("--width", type=positive, default=WIDTH, help="pixels of a scene")
     add("--window", type=int, default=192, help="pixels of a window; 0: all of the picture")
     add("--scale", type=positive, help="as predict.py has it (default: auto)")
     add("--clipped", type=float, default=0.2, help="share of the picture that the reference clips")
     add("--jpeg", type=positive, help="the frames are JPEG files of this quality, not of 16 bits")
     add("--reduced", action="store_true", help="also with the network's result of the reduced frames")
-    add("--picture", type=Path, help="write a picture before and after instead")
+    add("--picture", type=user_path, help="write a picture before and after instead")
     return parser.parse_args(argv)
 
 
