@@ -8,7 +8,7 @@ import math
 import os
 import signal
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -226,9 +226,19 @@ def test_the_optimiser_gets_the_epochs_rate() -> None:
     assert rates == {epoch: trainer.plan.learning_rate(int(epoch)) for epoch in (1, 2, 3)}
 
 
+@pytest.fixture
+def heeded() -> Iterator[None]:
+    """SIGINT as in the foreground: a shell leaves it ignored in what it starts in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize(("epoch", "samples"), [(1, 0), (1, 20), (2, 8), (3, 20)])
-def test_a_signal_finishes_the_step_and_saves(number: int, epoch: int, samples: int, unbroken: Tensor) -> None:
+def test_a_signal_finishes_the_step_and_saves(
+    number: int, epoch: int, samples: int, unbroken: Tensor, heeded: None
+) -> None:
     notes, batches = Notes(), ToyBatches(4)
     batches.hook = lambda e, s: os.kill(os.getpid(), number) if (e, s) == (epoch, samples) else None
     first = make(notes, batches)
