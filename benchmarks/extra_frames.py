@@ -59,9 +59,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     print("| scene | frames | way | clipped by the three (stops) | noise of shadows (%) | PSNR-mu | PSNR-mu, moving |")
     print("|---|---|---|---|---|---|---|")
     for name in [scene.name for scene in find_scenes(LAYOUTS["samples"], None, "test")][: args.scenes]:
+        light = light_of(name)
         for moving in (False, True):
             for count, evs in SETS.items():
-                images, truth, moves = compared(model, light_of(name), evs, moving)
+                images, truth, moves = compared(model, light, evs, moving)
                 for way, image in images.items():
                     figures = " | ".join(figures_of(image, truth, moves))
                     print(f"| {name}{', moving' * moving} | {count} | {way} | {figures} |")

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.inference import peak_rss, tf32
+from benchmarks.inference import own_peak, tf32
 from benchmarks.plain_afunet import PlainAFUNet
 from benchmarks.profiles import profile_table, profiled
 from datasets import cache, crops
@@ -182,21 +182,22 @@ def peak(device: torch.device) -> float:
 
 
 def measure_memory(variants: list[Variant]) -> None:
-    """On a CPU: what one step needs beyond the network and its input, each variant in a process of its own."""
+    """On a CPU: what one step needs beyond the network and its input, each variant in a process of its own.
+
+    Before the rounds, after which this process keeps their memory. Where it does not suffice no figure is shown.
+    """
     for variant in variants:
         command = [sys.executable, "-m", "benchmarks.train_step", *sys.argv[1:], "--memory_of", variant.name]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        variant.memory = float(done.stdout) / MIB
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        variant.memory = float(done.stdout) / MIB if done.returncode == 0 else 0.0
 
 
-def own_peak(args: argparse.Namespace, device: torch.device) -> int:
+def memory_of(args: argparse.Namespace, device: torch.device) -> float:
     """Bytes that one forward and backward pass of ``args.memory_of`` adds to this process at most."""
     variant = make_variant(args.memory_of, args, device, make_criterion(args.perceptual))
     network, criterion = variant.trainer.network.train(), variant.trainer.criterion
     x = torch.rand(args.batch_size, 18, args.train_patch_size, args.train_patch_size)
-    before = peak_rss()
-    criterion(network(x), x[:, :3])["total"].backward()
-    return peak_rss() - before
+    return own_peak(lambda x: criterion(network(x), x[:, :3])["total"].backward(), x)
 
 
 def table(variants: list[Variant]) -> str:
@@ -229,16 +230,16 @@ def main() -> int:
     device = pick_device(args.device)
     args.amp = device.type == "cuda" if args.amp is None else args.amp
     if args.memory_of:
-        print(own_peak(args, device))
+        print(memory_of(args, device))
         return 0
     if device.type == "cpu":
         keep_freed_memory()
     variants = make_variants(args, device)
+    if device.type == "cpu":
+        measure_memory(variants)
     for number in range(args.rounds + 1):
         for variant in variants:
             variant.run_round(number)
-    if device.type == "cpu":
-        measure_memory(variants)
     precision = "bfloat16 autocast" if args.amp else "TF32" if args.tf32 else "float32"
     print(
         f"{device_name(device)}, torch {torch.__version__}, {torch.get_num_threads()} thread(s), {precision}, "

@@ -23,13 +23,16 @@ LEAST_ROOM = 1.1  # times white that a file asks of a screen at least: the encod
 
 def available() -> bool:
     """Whether the encoder is installed."""
-    return _encoder() is not None
+    try:
+        check_available()
+    except InputError:
+        return False
+    return True
 
 
 def check_available() -> None:
     """Raise InputError, with what to install, where the encoder is missing."""
-    if not available():
-        raise InputError(MISSING)
+    _encoder()
 
 
 def encode(light: np.ndarray, quality: int, *, gamut: Gamut = "bt709", coarser: int = 1) -> bytes:
@@ -46,8 +49,7 @@ def encode(light: np.ndarray, quality: int, *, gamut: Gamut = "bt709", coarser: 
 
     Raises InputError where the encoder is missing.
     """
-    check_available()
-    codec = importlib.import_module("imagecodecs")
+    codec = _encoder()
     named = codec.ULTRAHDR
     sound = np.nan_to_num(light, nan=0.0, posinf=BRIGHTEST).clip(0.0, BRIGHTEST)
     pixels = np.dstack([sound, np.ones(light.shape[:2])]).astype(np.float16)
@@ -62,9 +64,11 @@ def encode(light: np.ndarray, quality: int, *, gamut: Gamut = "bt709", coarser: 
     return data
 
 
-def _encoder() -> ModuleType | None:
+def _encoder() -> ModuleType:
     try:
         codec = importlib.import_module("imagecodecs")
-        return codec if codec.ULTRAHDR.available else None
+        if codec.ULTRAHDR.available:
+            return codec
     except (ImportError, AttributeError):
-        return None
+        pass
+    raise InputError(MISSING)
