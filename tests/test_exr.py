@@ -1,10 +1,12 @@
 """OpenEXR files: exact both ways, whatever windows, channels and parts others write."""
 
+import struct
+
 import numpy as np
 import OpenEXR
 import pytest
 
-from utils.exr import read_exr, read_header, write_exr
+from utils.exr import _enlarged, read_exr, read_header, write_exr
 from utils.files import InputError
 from utils.images import read_hdr
 
@@ -65,6 +67,46 @@ def test_other_channels_and_parts_are_left_aside(tmp_path, image):
     assert np.array_equal(read_exr(tmp_path / "b.exr"), image)
     write(tmp_path / "t.exr", {"RGB": image}, type=OpenEXR.tiledimage, tiles=OpenEXR.TileDescription())
     assert np.array_equal(read_exr(tmp_path / "t.exr"), image)
+
+
+def luminance_chroma_file(planes):
+    """An uncompressed OpenEXR file, since the package writes no channels of two sizes. Odd lines hold Y alone."""
+
+    def attribute(name, kind, value):
+        return b"%s\0%s\0%s%s" % (name, kind, struct.pack("<i", len(value)), value)
+
+    names = sorted(planes)
+    steps = {name: H // planes[name].shape[0] for name in names}
+    channels = b"".join(b"%s\0" % n.encode() + struct.pack("<i4x2i", 2, steps[n], steps[n]) for n in names) + b"\0"
+    area, one = struct.pack("<4i", 0, 0, W - 1, H - 1), struct.pack("<f", 1)
+    header = [
+        *(attribute(b"channels", b"chlist", channels), attribute(b"compression", b"compression", b"\0")),
+        *(attribute(b"dataWindow", b"box2i", area), attribute(b"displayWindow", b"box2i", area)),
+        *(attribute(b"lineOrder", b"lineOrder", b"\0"), attribute(b"pixelAspectRatio", b"float", one)),
+        *(attribute(b"screenWindowCenter", b"v2f", bytes(8)), attribute(b"screenWindowWidth", b"float", one), b"\0"),
+    ]
+    lines = []
+    for y in range(H):
+        data = b"".join(planes[n][y // steps[n]].astype("<f4").tobytes() for n in names if y % steps[n] == 0)
+        lines.append(struct.pack("<2i", y, len(data)) + data)
+    begin = b"\x76\x2f\x31\x01\x02\0\0\0" + b"".join(header)
+    offsets = len(begin) + 8 * H + np.cumsum([0, *map(len, lines[:-1])])
+    return begin + offsets.astype("<u8").tobytes() + b"".join(lines)
+
+
+def test_luminance_and_chroma_become_rgb(tmp_path):
+    """As some files of openexr-images have it. Of one hue, so chroma is the same everywhere, and light that varies."""
+    red, green, blue = colour = np.array([3.0, 1.0, 0.5], np.float32)
+    luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    light = np.random.default_rng(2).random((H, W)).astype(np.float32) + 0.5
+    half = np.ones((H // 2, W // 2), np.float32)
+    planes = {"Y": luminance * light, "RY": (red / luminance - 1) * half, "BY": (blue / luminance - 1) * half}
+    (tmp_path / "a.exr").write_bytes(luminance_chroma_file(planes))
+    assert read_exr(tmp_path / "a.exr") == pytest.approx(light[..., None] * colour, rel=2e-4)
+
+
+def test_chroma_is_interpolated():
+    assert np.array_equal(_enlarged(np.array([[0.0, 4.0]]), (2, 4)), [[0, 2, 4, 4], [0, 2, 4, 4]])
 
 
 @pytest.mark.parametrize("names", [("Y",), ("beauty.R", "beauty.G", "beauty.B"), ("R", "G")])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,12 @@ from utils.headers import check_size
 
 MAGIC = b"\x76\x2f\x31\x01"
 RGB = ("R", "G", "B")
+LUMINANCE_CHROMA = ("Y", "RY", "BY")  # R - Y and B - Y over Y, half as many each way
+REC_709 = (0.64, 0.33, 0.3, 0.6, 0.15, 0.06, 0.3127, 0.329)  # what a file without chromaticities means
 
 
 def read_exr(path: str | Path) -> np.ndarray:
-    """The R, G and B channels of a file's first part as (H, W, 3) float32.
+    """The R, G and B channels of a file's first part as (H, W, 3) float32, or what its Y, RY and BY come to.
 
     What comes back is the display window, black where the file has no data. Raises InputError for a damaged file and
     one without these channels.
@@ -27,9 +29,13 @@ def read_exr(path: str | Path) -> np.ndarray:
         with OpenEXR.File(str(path), separate_channels=True) as file:
             header = dict(file.header())  # a copy: the file empties its own when it closes
             found = sorted(file.channels())
-            planes = [file.channels()[name].pixels for name in RGB if name in found]
+            names = LUMINANCE_CHROMA if {*found} >= {*LUMINANCE_CHROMA} and "R" not in found else RGB
+            planes = [file.channels()[name].pixels for name in names if name in found]
     except Exception as error:  # the package raises several kinds
         raise InputError(f"{path}: not a readable OpenEXR image ({_first_line(error)})") from None
+    if names == LUMINANCE_CHROMA:
+        y, ry, by = (plane.astype(np.float32) for plane in planes)
+        planes = _rgb(y, ry, by, header.get("chromaticities", REC_709))
     if len(planes) < 3 or len({plane.shape for plane in planes}) > 1:
         raise InputError(
             f"{path}: channels {', '.join(found) or 'none'} where R, G and B of one size are meant; convert it to RGB"
@@ -67,6 +73,29 @@ def read_header(path: str | Path) -> dict[str, Any]:
 
     with OpenEXR.File(str(path), separate_channels=True, header_only=True) as file:
         return dict(file.header())
+
+
+def _rgb(y: np.ndarray, ry: np.ndarray, by: np.ndarray, chromaticities: Sequence[float]) -> list[np.ndarray]:
+    """R, G and B of (H, W) luminance and its chroma (ceil(H/2), ceil(W/2)), which lies on the even pixels.
+
+    The formulas of OpenEXR's technical introduction, section "Luminance/Chroma Images"; here chroma is interpolated
+    linearly.
+    """
+    points = np.asarray(chromaticities, np.float64).reshape(4, 2)
+    xyz = np.array([[px / py, 1.0, (1.0 - px - py) / py] for px, py in points]).T
+    weights = np.linalg.solve(xyz[:, :3], xyz[:, 3])  # how much of Y each of R, G and B is
+    red, blue = ((_enlarged(chroma, y.shape) + 1) * y for chroma in (ry, by))
+    return [red, ((y - weights[0] * red - weights[2] * blue) / weights[1]).astype(np.float32), blue]
+
+
+def _enlarged(chroma: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """Twice as many each way, cut to ``size``: the given values on even pixels, means between them."""
+    for axis in (0, 1):
+        given = np.moveaxis(chroma, axis, 0)
+        between = (given + np.concatenate([given[1:], given[-1:]])) / 2
+        both = np.stack([given, between], axis=1).reshape(-1, *given.shape[1:])
+        chroma = np.moveaxis(both[: size[axis]], 0, axis)
+    return chroma
 
 
 def _displayed(data: np.ndarray, header: Mapping[str, Any]) -> np.ndarray:
