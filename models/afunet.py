@@ -321,8 +321,9 @@ class CFM(nn.Module):
     def sums(self, f_x: Tensor, f_w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Over the pixels, in float32 at least: q k^T (B, heads, 12, 12), |q|^2 and |k|^2 (B, heads, 12)."""
         q, k = self._heads(self.q(f_w)), self._heads(self.k(f_x + f_w))
+        parts = f_x.shape[1] if f_x.is_cuda else 1  # cuBLAS sums one product of so few rows on a few processors only
         with torch.autocast(q.device.type, enabled=False):
-            return q.transpose(-1, -2) @ k, q.square().sum(-2), k.square().sum(-2)
+            return _gram(q, k, parts), q.square().sum(-2), k.square().sum(-2)
 
     def mixing(self, qk: Tensor, qq: Tensor, kk: Tensor) -> Tensor:
         """The matrix (B, 24, 24) that attention applies to the channels of x + w, from the sums over the pixels."""
@@ -338,6 +339,12 @@ class CFM(nn.Module):
         """(B, H, W, 24) -> (B, heads, H*W, 12), half precision widened to float32."""
         t = t.float() if t.dtype in (torch.float16, torch.bfloat16) else t
         return t.flatten(1, 2).unflatten(-1, (CFM_HEADS, -1)).transpose(1, 2)
+
+
+def _gram(q: Tensor, k: Tensor, parts: int) -> Tensor:
+    """q^T k of (B, heads, N, 12), as a sum of ``parts`` products."""
+    q, k = (t.unflatten(-2, (parts, -1)) for t in (q, k))
+    return (q.transpose(-1, -2) @ k).sum(-3)
 
 
 def _norm(square: Tensor) -> Tensor:

@@ -15,6 +15,8 @@ from torch.utils.checkpoint import checkpoint
 from models.cpu import Linear, convolve
 from models.windows import WINDOW, Group, Layout, relative_position
 
+MOST_WINDOWS = 65_535  # CUDA's limit for the second and third dimension of a grid
+
 
 class MLP(nn.Module):
     """Linear, GELU, Linear on the last axis: the learned degradations, their inverse, and the MLP of a Swin block."""
@@ -130,10 +132,14 @@ def biased_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
 
 
 def padded_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
-    """Attention with zeros added to the channels of a head up to a multiple of 8; they add nothing to any sum."""
+    """Attention with zeros added to the channels of a head up to a multiple of 8; they add nothing to any sum.
+
+    At most ``MOST_WINDOWS`` at a time: torch's kernels count them in the third dimension of CUDA's grid.
+    """
     channels, scale = q.shape[-1], q.shape[-1] ** -0.5
-    q, k, v = (F.pad(t, (0, -channels % 8)) for t in (q, k, v))
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale)[..., :channels]
+    parts = zip(*(F.pad(t, (0, -channels % 8)).split(MOST_WINDOWS) for t in (q, k, v)), strict=True)
+    out = [F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale) for q, k, v in parts]
+    return (out[0] if len(out) == 1 else torch.cat(out))[..., :channels]
 
 
 class WindowSelfAttention(WindowAttention):

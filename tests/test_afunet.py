@@ -11,6 +11,7 @@ from torch import Tensor
 
 from benchmarks.plain_afunet import PlainAFUNet, kept_mask, position_index
 from models import AFUNet, AFUNetConfig
+from models.afunet import _gram
 from tests.golden_figures import GOLDEN, golden_case, golden_model, golden_tensor
 from utils.checkpoint import official_of
 
@@ -135,6 +136,12 @@ def test_what_the_reference_keeps_in_inference_serves_a_training_too() -> None:
         reference(x)
     reference(x).sum().backward()
     assert kept_mask.cache_info().hits and position_index.cache_info().hits
+
+
+def test_a_sum_over_pixels_may_be_made_in_parts() -> None:
+    """As on a GPU."""
+    q, k = torch.randn(2, 3, 2, 60, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    assert (_gram(q, k, 5) - q.transpose(-1, -2) @ k).abs().max() < 1e-13
 
 
 def test_wrong_configurations_are_refused() -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.plain_afunet import PlainAFUNet
-from models import AFUNet, AFUNetConfig, streaming
+from models import AFUNet, AFUNetConfig, layers, streaming
 from models.layers import biased_attention, padded_attention
 from models.streaming import reconstruct, with_halo
 from tests.golden_figures import golden_case, golden_model
@@ -107,7 +107,10 @@ def test_a_batch_holds_one_images_maps_at_a_time(monkeypatch: pytest.MonkeyPatch
     assert most == [1, 1, 1]
 
 
-def test_attention_with_channels_added_is_the_same() -> None:
+@pytest.mark.parametrize("windows", [5, 2])
+def test_attention_as_on_a_gpu_is_the_same(windows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With channels added, and with no more windows at a time than CUDA takes."""
+    monkeypatch.setattr(layers, "MOST_WINDOWS", windows)
     q, k, v = (random_input(5, 4, 64, 18) for _ in range(3))
     bias = random_input(1, 4, 64, 64)
     assert (padded_attention(q, k, v, bias) - biased_attention(q, k, v, bias)).abs().max() < 1e-14
