@@ -22,7 +22,7 @@ from utils.choices import Gamut, Mode, Operator
 from utils.cli import existing_file, pick_device, positive, positive_number, run, threads, whole
 from utils.files import InputError, user_path
 from utils.photographs.settings import FORMATS, Settings
-from utils.shipped import SHIPPED_PHOTOGRAPHS
+from utils.shipped import SHIPPED
 from utils.threads import set_threads
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     add(
         "--pretrained_model",
         type=user_path,
-        default=SHIPPED_PHOTOGRAPHS,
+        default=SHIPPED,
         help="checkpoint, official or ours (default: shipped)",
     )
     add("--device", choices=["auto", "cpu", "cuda"], default="auto")

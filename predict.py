@@ -18,7 +18,7 @@ from utils.choices import Gamut, Mode, Operator, Way
 from utils.cli import checked, existing_file, pick_device, positive, run, threads
 from utils.files import InputError, existing_paths, user_path, writable_folder
 from utils.photographs.settings import FORMATS, PREVIEWS, Settings
-from utils.shipped import SHIPPED_FACTS, SHIPPED_PHOTOGRAPHS
+from utils.shipped import SHIPPED, SHIPPED_FACTS
 from utils.threads import set_threads
 
 NO_WEIGHTS = (
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_formats(settings.format)
     exposures = settings.ev or settings.times
     found, lines = find_brackets(args.photographs, count=len(exposures) if exposures else None)
-    if args.pretrained_model == SHIPPED_PHOTOGRAPHS:
+    if args.pretrained_model == SHIPPED:
         lines.append(f"using the shipped weights, which were trained on made scenes only ({SHIPPED_FACTS})")
     device = own_gpu(pick_device(args.device))
     set_threads(args.threads, device)
@@ -71,7 +71,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     add(
         "--pretrained_model",
         type=user_path,
-        default=SHIPPED_PHOTOGRAPHS,
+        default=SHIPPED,
         help="checkpoint, official or ours (default: shipped)",
     )
     add("--save_dir", type=user_path, default=DEFAULTS.save_dir)

@@ -35,7 +35,7 @@ from utils.photographs.large_motion import (
     replace_moved,
     without_large_motion,
 )
-from utils.shipped import SHIPPED_PHOTOGRAPHS
+from utils.shipped import SHIPPED
 
 SCENES = ("modern_buildings_2_1k", "chinese_garden_1k", "circus_arena_1k")  # no weights of ours have seen them
 EV = np.array([0.0, 2.0, 4.0], np.float32)
@@ -101,7 +101,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--hdri", type=user_path, required=True, help="folder of HDR pictures")
     add("--scenes", nargs="+", default=SCENES, help="names of pictures in it, without suffix")
-    add("--pretrained_model", type=user_path, default=SHIPPED_PHOTOGRAPHS)
+    add("--pretrained_model", type=user_path, default=SHIPPED)
     add("--width", type=positive, default=WIDTH, help="pixels of a scene")
     add("--window", type=int, default=192, help="pixels of a window; 0: all of the picture")
     add("--scale", type=positive, help="as predict.py has it (default: auto)")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -17,31 +15,28 @@ from utils.evaluation.metrics import METRICS
 from utils.exposure import network_input
 from utils.images import float_to_ldr, ldr_to_float, to_8_bit
 from utils.inference import predict
-from utils.shipped import SHIPPED, SHIPPED_PHOTOGRAPHS
+from utils.shipped import SHIPPED
 
 
-@pytest.mark.parametrize("path", [SHIPPED, SHIPPED_PHOTOGRAPHS], ids=lambda path: path.stem)
-def test_a_file_holds_weights_and_how_they_were_made(path: Path) -> None:
-    assert path.stat().st_size < 6_000_000
-    content = read_checkpoint(path)
+def test_the_file_holds_weights_and_how_they_were_made() -> None:
+    assert SHIPPED.stat().st_size < 6_000_000
+    content = read_checkpoint(SHIPPED)
     assert content.keys() - {"version"} == {"state_dict", "config", "recipe", "epoch"}
     assert not [name for name, value in content["recipe"].items() if str(value).startswith("/")]  # of one machine
 
 
-def test_each_file_is_the_default_where_it_is_better() -> None:
-    """JPEG of quality 92, as cameras write it, for the weights of predict.py; the frames as they are for test.py's."""
+def test_jpeg_costs_little() -> None:
+    """Quality 92, as cameras write it, beside the frames as they are; weights that have seen no JPEG lose 8 dB here."""
     scene = next(scene for scene in find_scenes(LAYOUTS["samples"], None, "test") if scene.name == "forest_0016")
     frames, ev, label = scene.read()
     rows, columns = slice(0, 128), slice(0, 192)  # with sky that is clipped in the reference
     plain, truth = frames[:, rows, columns], torch.from_numpy(label[rows, columns]).permute(2, 0, 1)
     levels = [through_jpeg(to_8_bit(ldr_to_float(frame)), 92, subsampled=True) for frame in plain]
     stored = np.stack([float_to_ldr(level.astype(np.float32) / 255) for level in levels])
-    models = [load_model(path) for path in (SHIPPED, SHIPPED_PHOTOGRAPHS)]
-    for given, best in ((stored, 1), (plain, 0)):
-        x = network_input(given, ev)[None]
-        scores = [METRICS["PSNR-mu"](predict(model, x)[0][0], truth) for model in models]
-        print(scores)
-        assert scores[best] > scores[1 - best], (scores, best)
+    model = load_model(SHIPPED)
+    as_it_is, as_jpeg = (predict(model, network_input(given, ev)[None])[0][0] for given in (plain, stored))
+    psnr = METRICS["PSNR-mu"]
+    assert psnr(as_jpeg, truth) > psnr(as_it_is, truth) - 3.0, (psnr(as_jpeg, truth), psnr(as_it_is, truth))
 
 
 @pytest.mark.parametrize(("name", "gain"), [("courtyard_0033", 10.0), ("forest_0016", 10.0), ("interior_0023", 3.0)])
