@@ -22,7 +22,7 @@ from utils.choices import Gamut, Mode, Operator
 from utils.cli import existing_file, pick_device, positive, positive_number, run, threads, whole
 from utils.files import InputError, user_path
 from utils.photographs.settings import FORMATS, Settings
-from utils.shipped import SHIPPED
+from utils.shipped import SHIPPED, is_shipped
 from utils.threads import set_threads
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def page(service: Service, queue: int) -> Any:
                 with gr.Group(visible=False, elem_id="exposures") as asked:
                     kind = gr.Radio(["EV", "seconds"], value="EV", label="Exposures in")
                     typed = gr.Textbox(label="Exposures, in the order above", placeholder="0 2 4, or 1/100 1/25 1/6")
-                controls = settings_controls(gr)
+                controls = settings_controls(gr, service.weights)
                 button = gr.Button("Merge", variant="primary", elem_id="merge")
             with gr.Column(scale=3, min_width=320):
                 slider = gr.ImageSlider(label="Reference | result", interactive=False, elem_id="result", max_height=560)
@@ -118,7 +118,7 @@ def page(service: Service, queue: int) -> Any:
     return blocks.queue(max_size=queue, default_concurrency_limit=1)
 
 
-def settings_controls(gr: Any) -> dict[str, Any]:
+def settings_controls(gr: Any, weights: Path) -> dict[str, Any]:
     """A control for each setting, at predict.py's default."""
     with gr.Accordion("Settings", open=False):
         return {
@@ -128,7 +128,7 @@ def settings_controls(gr: Any) -> dict[str, Any]:
             "tonemap": gr.Dropdown(list(get_args(Operator)), value=DEFAULTS.tonemap, label="Tone mapping of it"),
             "gamut": gr.Dropdown(list(get_args(Gamut)), value=DEFAULTS.gamut, label="Primaries of the result"),
             "every_frame": gr.Checkbox(DEFAULTS.every_frame, label="Use all frames, not three"),
-            "fill_jpeg": gr.Checkbox(DEFAULTS.fill_jpeg, label="Mend rims of highlights in JPEG files"),
+            "fill_jpeg": gr.Checkbox(not is_shipped(weights), label="Mend rims of highlights in JPEG files"),
             "scale": gr.Number(0, precision=0, minimum=0, label="Look for large motion at 1/N of the size (0: chosen)"),
             "align": gr.Dropdown(list(get_args(Mode)), value=DEFAULTS.align, label="Hand-held camera"),
             "gamma": gr.Textbox(

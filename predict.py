@@ -18,7 +18,7 @@ from utils.choices import Gamut, Mode, Operator, Way
 from utils.cli import checked, existing_file, pick_device, positive, run, threads
 from utils.files import InputError, existing_paths, user_path, writable_folder
 from utils.photographs.settings import FORMATS, PREVIEWS, Settings
-from utils.shipped import SHIPPED, SHIPPED_FACTS
+from utils.shipped import SHIPPED, SHIPPED_FACTS, is_shipped
 from utils.threads import set_threads
 
 NO_WEIGHTS = (
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_formats(settings.format)
     exposures = settings.ev or settings.times
     found, lines = find_brackets(args.photographs, count=len(exposures) if exposures else None)
-    if args.pretrained_model == SHIPPED:
+    if is_shipped(args.pretrained_model):
         lines.append(f"using the shipped weights, which were trained on made scenes only ({SHIPPED_FACTS})")
     device = own_gpu(pick_device(args.device))
     set_threads(args.threads, device)
@@ -84,7 +84,9 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--align", choices=get_args(Mode), default=DEFAULTS.align, help="registration of a hand-held camera")
     add("--every_frame", action=argparse.BooleanOptionalAction, default=DEFAULTS.every_frame, help="use all, not three")
     add(
-        "--fill_jpeg", action=argparse.BooleanOptionalAction, default=DEFAULTS.fill_jpeg, help="mend rims of highlights"
+        "--fill_jpeg",
+        action=argparse.BooleanOptionalAction,
+        help="mend rims of highlights in JPEGs (default: for weights other than the shipped ones)",
     )
     add("--reference", type=positive, help="the frame to align with, counted from 1 for the darkest")
     add("--scale", type=scale, help="look for large motion at 1/N of the size; 1: don't (default: auto, by the size)")

@@ -2,6 +2,7 @@
 
 First which three of a bracket's frames it is given: sample scenes in five frames of 1 EV, with a sensor's noise and a
 disc that goes by (``benchmarks.extra_frames``), as every triple with the darkest frame, without which range is lost.
+Then what steps of 1 to 6 EV do to the midtones of still scenes: the median of result over truth there, and PSNR-mu.
 With folders of scenes (``scenes/val scenes/val_jpeg92``) instead what filling the rims of clipped areas does
 (``utils/photographs/lossy.py``): both PSNRs of each folder, without and with it.
 """
@@ -36,7 +37,8 @@ from utils.shipped import SHIPPED
 
 EVS = (0.0, 1.0, 2.0, 3.0, 4.0)
 TRIPLES = [(0, *pair) for pair in combinations(range(1, len(EVS)), 2)]
-PSNR = "PSNR-mu"
+STEPS = range(1, 7)  # EV
+WELL = 0.1, 0.9  # of the reference's range: neither dark nor clipped
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -51,12 +53,37 @@ def main(argv: Sequence[str] | None = None) -> None:
     model = load_model(args.pretrained_model)
     names = [scene.name for scene in find_scenes(LAYOUTS["samples"], None, "test")]
     by_scene = {name: dict(triples(model, light_of(name))) for name in names}
-    print(f"| frames | steps | {' | '.join(names)} |")
-    print("|---" * (len(names) + 2) + "|")
+    print(heading("frames | steps", names))
     for three in TRIPLES:
         figures = [f"{psnr:.2f}{' (chosen)' * chosen}" for psnr, chosen in (by_scene[name][three] for name in names)]
         i, j, k = three
         print(f"| {i}, {j}, {k} | {EVS[j] - EVS[i]:g}, {EVS[k] - EVS[j]:g} | {' | '.join(figures)} |")
+
+    print(f"\n{heading('steps', names)}")
+    for step in STEPS:
+        figures = [f"{ratio:.2f}, {psnr:.2f} dB" for ratio, psnr in (midtones(model, light_of(n), step) for n in names)]
+        print(f"| {step:g}, {step:g} | {' | '.join(figures)} |")
+
+
+def heading(first: str, names: Sequence[str]) -> str:
+    columns = f"| {first} | {' | '.join(names)} |"
+    return f"{columns}\n{'|---' * (columns.count('|') - 1)}|"
+
+
+def midtones(model: AFUNet, light: np.ndarray, step: float) -> tuple[float, float]:
+    """Of a still scene in three frames: result over truth where the reference shows it well (median), and PSNR-mu."""
+    rng, light = np.random.default_rng(SEED), light / light.max()
+    evs = (0.0, step, 2 * step)
+    frames = [float_to_ldr(to_ldr(expose(rng, light * 2.0**ev, ISO), 0.0)) for ev in evs]
+    found = reconstruct(model, np.stack(frames), np.array(evs, np.float32))
+    shown = light.max(axis=2) * 2.0**step
+    well = (shown > WELL[0]) & (shown < WELL[1])
+    return float(np.median(found[well] / np.maximum(light[well], 1e-6))), psnr_mu(found, light)
+
+
+def psnr_mu(found: np.ndarray, truth: np.ndarray) -> float:
+    """Of images (H, W, 3)."""
+    return METRICS["PSNR-mu"](*(torch.from_numpy(np.float32(x)).permute(2, 0, 1) for x in (found, truth)))
 
 
 def triples(model: AFUNet, light: np.ndarray) -> Iterator[tuple[tuple[int, ...], tuple[float, bool]]]:
@@ -68,8 +95,7 @@ def triples(model: AFUNet, light: np.ndarray) -> Iterator[tuple[tuple[int, ...],
     for three in TRIPLES:
         found = reconstruct(model, np.stack([frames[i] for i in three]), np.array([EVS[i] for i in three], np.float32))
         truth = np.minimum(views[three[1]], 1.0)
-        pair = [torch.from_numpy(np.asarray(x, np.float32)).permute(2, 0, 1) for x in (found, truth)]
-        yield three, (METRICS[PSNR](*pair), three == chosen)
+        yield three, (psnr_mu(found, truth), three == chosen)
 
 
 def filling(method: Baseline, folders: Sequence[Path]) -> str:

@@ -1,8 +1,8 @@
 """Draw a training run: ``python -m benchmarks.learning_curve runs/kalantari --out curve.png``.
 
 Several folders are the parts of one training, in their order: each went on from the one before (--init or --resume).
-Left the loss term l1_mu, averaged over the steps between two records and over an epoch; right PSNR-mu on the validation
-scenes, beside the baselines given by ``--baseline NAME VALUE``.
+Left the loss term l1_mu, averaged over the steps between two records and over an epoch; right, for runs that validated,
+PSNR-mu on the validation scenes, beside the baselines given by ``--baseline NAME VALUE``.
 """
 
 from __future__ import annotations
@@ -99,22 +99,28 @@ def start_of(records: list[dict], folder: Path) -> tuple[int, int]:
 
 
 def draw(curves: Curves, baselines: dict[str, float]) -> Figure:
-    figure = Figure(figsize=(11, 4), layout="constrained")
-    loss, score = figure.subplots(1, 2)
+    drawn = 2 if curves.scores or baselines else 1
+    figure = Figure(figsize=(5.5 * drawn, 4), layout="constrained")
+    loss, *others = figure.subplots(1, drawn, squeeze=False)[0]
     loss.plot(*zip(*curves.steps, strict=True), color="#b9c4d0", linewidth=0.8, label="between two records")
     loss.plot(*zip(*curves.epochs, strict=True), color="#1f5fa8", linewidth=1.8, label="epoch")
     loss.set_yscale("log")
     loss.set_ylabel("l1_mu, training crops")
-    if curves.scores:
-        score.plot(*zip(*curves.scores, strict=True), color="#1f5fa8", marker="o", markersize=3.5, label="AFUNet")
-        crops, best = curves.scores[-1]
-        score.annotate(f"{best:.2f} dB", (crops, best), (-4, 7), textcoords="offset points", ha="right")
-    for style, (name, value) in zip(("--", ":", "-.", (0, (1, 3))), baselines.items(), strict=False):
-        score.axhline(value, color="#a3473c", linestyle=style, linewidth=1.2, label=f"{name}, {value:.2f} dB")
-    score.set_ylabel(f"{SCORE} (dB), validation scenes")
-    for axes in (loss, score):
+    for score in others:
+        draw_scores(score, curves.scores, baselines)
+    for axes in (loss, *others):
         finish(axes, curves.ends)
     return figure
+
+
+def draw_scores(axes: Axes, scores: Points, baselines: dict[str, float]) -> None:
+    if scores:
+        axes.plot(*zip(*scores, strict=True), color="#1f5fa8", marker="o", markersize=3.5, label="AFUNet")
+        crops, best = scores[-1]
+        axes.annotate(f"{best:.2f} dB", (crops, best), (-4, 7), textcoords="offset points", ha="right")
+    for style, (name, value) in zip(("--", ":", "-.", (0, (1, 3))), baselines.items(), strict=False):
+        axes.axhline(value, color="#a3473c", linestyle=style, linewidth=1.2, label=f"{name}, {value:.2f} dB")
+    axes.set_ylabel(f"{SCORE} (dB), validation scenes")
 
 
 def finish(axes: Axes, ends: list[float]) -> None:

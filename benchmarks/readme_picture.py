@@ -26,7 +26,7 @@ from utils.images import ldr_to_float, read_ldr, to_8_bit, write_png
 from utils.inference import reconstruct
 from utils.shipped import SHIPPED
 
-SCENE = "forest_0016"  # two people walk by, hand-held
+SCENE = "courtyard_0033"  # two people walk by, hand-held; the reference clips the sky
 CLASSICAL = "MergeDebevec, registered"
 FRAMES = ("input_1.tif", "input_2.tif", "input_3.tif")
 STOPS = 5  # exposures that are fused

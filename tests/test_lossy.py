@@ -1,15 +1,19 @@
 """Nearly clipped values of lossy references: filled beside clipped ones, and nowhere else."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from models import AFUNet, AFUNetConfig
 from tests.handheld import write_bracket
 from utils.images import ldr_to_float
 from utils.photographs import merging
 from utils.photographs.bracket import load_bracket
 from utils.photographs.lossy import fill_nearly_clipped
-from utils.photographs.settings import FILL_JPEG, Settings
+from utils.photographs.settings import Settings
+from utils.shipped import SHIPPED
 
 
 def test_only_nearly_clipped_values_beside_clipped_ones_are_filled():
@@ -37,12 +41,16 @@ def test_it_is_for_lossy_references_and_can_be_switched_off(tmp_path, suffix, wa
                 image.save(path.with_suffix(suffix), exif=image.getexif())
         paths = [path.with_suffix(suffix) for path in paths]
     bracket = load_bracket(paths, ev=[0, 2, 4], alignment="none")
-    frames = merging.frames_for(bracket, Settings(fill_jpeg=wanted))
+    frames = merging.frames_for(bracket, wanted)
     expected = fill_nearly_clipped(bracket.frames[1]) if filled else bracket.frames[1]
     assert np.array_equal(frames[1], expected)
     assert (frames[1] != bracket.frames[1]).any() == filled
     assert np.array_equal(frames[::2], bracket.frames[::2])
 
 
-def test_the_default_has_one_address():
-    assert Settings().fill_jpeg == FILL_JPEG
+@pytest.mark.parametrize(
+    ("asked", "weights", "filled"),
+    [(None, SHIPPED, False), (None, Path("Kalantari.pth"), True), (True, SHIPPED, True), (False, Path("a.pth"), False)],
+)
+def test_weights_that_know_jpeg_are_left_alone_unless_told(asked, weights, filled):
+    assert merging.Job(Settings(fill_jpeg=asked), AFUNet(AFUNetConfig(stages=1)), weights).fill_jpeg == filled

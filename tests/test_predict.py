@@ -93,7 +93,7 @@ def test_a_handheld_jpeg_bracket_goes_through_with_no_option(call, tmp_path, wei
 
     bracket = load_bracket([tmp_path / "in" / name for name in ("a.jpg", "b.jpg", "c.jpg")])
     with torch.inference_mode():
-        expected = load_model(weights)(network_input(frames_for(bracket, Settings()), bracket.ev)[None])
+        expected = load_model(weights)(network_input(frames_for(bracket, True), bracket.ev)[None])
     assert read_hdr(folder / "b.exr") == pytest.approx(expected[0].permute(1, 2, 0).numpy(), abs=2e-6)
 
     facts = json.loads((folder / "b.json").read_text())

@@ -7,3 +7,8 @@ from pathlib import Path
 FOLDER = Path(__file__).parents[1] / "pretrain_model"
 SHIPPED = FOLDER / "afunet_synthetic.pth"
 SHIPPED_FACTS = "pretrain_model/README.md"  # where it says what they are
+
+
+def is_shipped(weights: Path) -> bool:
+    """Whether a file is the one that comes with the code."""
+    return weights.resolve() == SHIPPED.resolve()

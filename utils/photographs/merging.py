@@ -36,6 +36,7 @@ from utils.photographs.settings import Settings
 from utils.photographs.shots import write_preview
 from utils.progress import Pace, duration
 from utils.provenance import device_name, git_revision, sha256, versions
+from utils.shipped import is_shipped
 
 NOT_IN_RESULTS = ("save_dir", "overwrite", "inference")  # settings that leave the results as they are
 LARGE = 4_000_000  # pixels from which the time is announced
@@ -48,6 +49,11 @@ class Job:
     settings: Settings
     model: AFUNet
     weights: Path
+
+    @property
+    def fill_jpeg(self) -> bool:
+        """Whether rims are filled in lossy references: as asked for, else unless the weights know JPEG."""
+        return not is_shipped(self.weights) if self.settings.fill_jpeg is None else self.settings.fill_jpeg
 
 
 @dataclass(frozen=True)
@@ -126,7 +132,7 @@ def process(job: Job, item: Found, taken: Counter[str] | None = None, *, brief: 
     with Pace(0, "", "  strips", leave=False) as pace:
         hdr = reconstruct(
             job.model,
-            frames_for(replace(bracket, frames=frames), settings),
+            frames_for(replace(bracket, frames=frames), job.fill_jpeg),
             bracket.ev,
             way=settings.inference,
             progress=pace.reach,
@@ -159,9 +165,9 @@ def without_motion(bracket: Bracket, settings: Settings) -> tuple[Bracket, np.nd
     return replace(bracket, notes=(*bracket.notes, *notes)), frames
 
 
-def frames_for(bracket: Bracket, settings: Settings) -> np.ndarray:
+def frames_for(bracket: Bracket, fill_jpeg: bool) -> np.ndarray:
     """The frames as the network gets them, (3, H, W, 3) uint16."""
-    if not (settings.fill_jpeg and bracket.shots[1].lossy):
+    if not (fill_jpeg and bracket.shots[1].lossy):
         return bracket.frames
     dark, reference, bright = bracket.frames
     return np.stack([dark, fill_nearly_clipped(reference), bright])

@@ -8,7 +8,6 @@ from pathlib import Path
 from utils.choices import Gamut, Mode, Operator, Way
 
 FORMATS = ("exr", "hdr", "tiff16", "dng", "ultrahdr")
-FILL_JPEG = True  # what it does for which weights: utils/photographs/lossy.py
 PREVIEWS = ("jpg", "png", "none")
 
 
@@ -22,7 +21,7 @@ class Settings:
         every_frame: of more than three frames, let those beside the three add range and lower noise.
         scale: how many times smaller the pictures are in which large motion is looked for; None for what the size asks
             for, 1 to leave all motion to the network. See :mod:`utils.photographs.large_motion`.
-        fill_jpeg: see :mod:`utils.photographs.lossy`.
+        fill_jpeg: see :mod:`utils.photographs.lossy`; None for what the weights ask for.
         format, half: files of the HDR image, and whether an EXR has 16 bits.
         preview, tonemap: the kind of picture of it, and its curve.
         compare: also write the picture that explains the result.
@@ -39,7 +38,7 @@ class Settings:
     reference: int | None = None
     every_frame: bool = True
     scale: int | None = None
-    fill_jpeg: bool = FILL_JPEG
+    fill_jpeg: bool | None = None
     format: tuple[str, ...] = ("exr",)
     half: bool = False
     preview: str = "jpg"
