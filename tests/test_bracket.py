@@ -484,6 +484,6 @@ def test_the_estimate_grows_with_the_picture(model, frames):
 
 def test_steps_that_the_weights_cannot_take_are_avoided_or_said(tmp_path):
     assert choose_three([0, 2, 4, 6, 8], [0.5, 0.3, 0.1, 0.3, 0.5]) == (1, 2, 3)
-    for step, said in ((4, "have seen 1 to 4 EV"), (5, "wider than the shipped weights have seen")):
+    for step, said in ((4, "trained on steps of 1 to 4 EV"), (5, "wider than the shipped weights were trained on")):
         photographs = write_bracket(tmp_path / str(step), evs=(0, step, 2 * step))
         assert said in load_bracket(photographs, alignment="none").notes[0]
