@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,11 +44,11 @@ START, BETWEEN_EPOCHS = 20.0, 2.0  # seconds in which train.py starts, and in wh
 SPEED_EPOCHS = 1000  # a schedule so long that its first epochs have the full learning rate
 RECIPE = (
     *("--dataset", "kalantari", "--train_path", "train", "--val_fraction", "0", "--recipe", "released"),
-    *("--augmentation", "paper", "--drop_path", "0", "--clip_grad", "1", "--linear_weight", "0.2"),
-    *("--lr", "4e-4", "--lr_min", "5e-6", "--seed", "447", "--no-tensorboard", "--save_interval", "1000000"),
+    *("--augmentation", "paper", "--drop_path", "0", "--clip_grad", "1", "--linear_weight", "0.2", "--draws", "3"),
+    *("--lr", "8e-4", "--lr_min", "5e-6", "--seed", "447", "--no-tensorboard", "--save_interval", "1000000"),
     *("--save_minutes", "2", "--log_interval", "20"),
 )
-FULL = ("--train_patch_size", "128", "--batch_size", "16", "--repeat", "4", "--ema", "0.999")
+FULL = ("--train_patch_size", "128", "--batch_size", "16", "--repeat", "8", "--ema", "0.999", "--compile")
 TINY = (
     *("--train_patch_size", "16", "--batch_size", "1", "--repeat", "1", "--ema", "0.5", "--epochs", "1"),
     *("--num_workers", "0", "--no-amp"),
@@ -205,9 +206,10 @@ def epoch_lines(bench: Bench) -> Iterator[dict[str, Any]]:
     """The records of finished epochs in the run's log."""
     log = run_folder(bench) / "log.jsonl"
     for line in log.read_text().splitlines() if log.exists() else []:
-        values = json.loads(line)
-        if values["kind"] == "epoch":
-            yield values
+        with suppress(ValueError):  # the last line of a run that was killed
+            values = json.loads(line)
+            if values["kind"] == "epoch":
+                yield values
 
 
 def epochs_that_fit(bench: Bench, record: Record) -> int:
