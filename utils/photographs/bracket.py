@@ -347,7 +347,7 @@ def _step_notes(ev: np.ndarray) -> list[str]:
     about = f"steps of {steps[0]:.1f} and {steps[1]:.1f} EV"
     if steps.max() > WIDE:
         return [
-            f"{about}, wider than the shipped weights were trained on: midtones can come out too bright, by a half at 6 "
-            "EV; frames 2 or 3 EV apart would be right"
+            f"{about}, wider than the shipped weights were trained on: midtones can come out too bright, by a half "
+            "at 6 EV; frames 2 or 3 EV apart would be right"
         ]
     return [f"{about}; the shipped weights were trained on steps of 1 to 4 EV, the data sets have 2 and 3"]
