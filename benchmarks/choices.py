@@ -21,15 +21,13 @@ import torch
 from benchmarks.baselines import network, side_by_side
 from benchmarks.extra_frames import ISO, SEED, STEP, light_of, with_disc
 from datasets.scenes import LAYOUTS, find_scenes
-from datasets.synthesis.camera import expose
+from datasets.synthesis.camera import shoot
 from models import AFUNet
 from utils.baselines import Baseline
 from utils.checkpoint import load_model
 from utils.cli import run
 from utils.evaluation.metrics import METRICS
-from utils.exposure import to_ldr
 from utils.files import user_path
-from utils.images import float_to_ldr
 from utils.inference import reconstruct
 from utils.photographs.bracket import choose_three, clipped_share
 from utils.photographs.lossy import fill_nearly_clipped
@@ -46,9 +44,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("scenes", type=user_path, nargs="*", metavar="DIR", help="folders of scenes to try filling on")
     parser.add_argument("--pretrained_model", type=user_path, default=SHIPPED)
     args = parser.parse_args(argv)
-    device = torch.device("cpu")
     if args.scenes:
-        print(filling(network(args.pretrained_model, device), args.scenes))
+        print(filling(network(args.pretrained_model, torch.device("cpu")), args.scenes))
         return
     model = load_model(args.pretrained_model)
     names = [scene.name for scene in find_scenes(LAYOUTS["samples"], None, "test")]
@@ -74,7 +71,7 @@ def midtones(model: AFUNet, light: np.ndarray, step: float) -> tuple[float, floa
     """Of a still scene in three frames: result over truth where the reference shows it well (median), and PSNR-mu."""
     rng, light = np.random.default_rng(SEED), light / light.max()
     evs = (0.0, step, 2 * step)
-    frames = [float_to_ldr(to_ldr(expose(rng, light * 2.0**ev, ISO), 0.0)) for ev in evs]
+    frames = [shoot(rng, light, ev, ISO) for ev in evs]
     found = reconstruct(model, np.stack(frames), np.array(evs, np.float32))
     shown = light.max(axis=2) * 2.0**step
     well = (shown > WELL[0]) & (shown < WELL[1])
@@ -90,7 +87,7 @@ def triples(model: AFUNet, light: np.ndarray) -> Iterator[tuple[tuple[int, ...],
     """Of every triple of a scene's frames: PSNR-mu of its result, and whether it is the one that predict.py takes."""
     rng = np.random.default_rng(SEED)
     views = [with_disc(light, (ev - EVS[2]) * STEP, True)[0] for ev in EVS]
-    frames = [float_to_ldr(to_ldr(expose(rng, view * 2.0**ev, ISO), 0.0)) for view, ev in zip(views, EVS, strict=True)]
+    frames = [shoot(rng, view, ev, ISO) for view, ev in zip(views, EVS, strict=True)]
     chosen = choose_three(EVS, [clipped_share(frame) for frame in frames])
     for three in TRIPLES:
         found = reconstruct(model, np.stack([frames[i] for i in three]), np.array([EVS[i] for i in three], np.float32))

@@ -20,14 +20,14 @@ import cv2
 import numpy as np
 
 from datasets.scenes import LAYOUTS, find_scenes
-from datasets.synthesis.camera import expose
+from datasets.synthesis.camera import shoot
 from models import AFUNet
 from utils.alignment import Motion
 from utils.checkpoint import load_model
 from utils.cli import positive, run
 from utils.exposure import to_ldr, to_linear, tonemap
 from utils.files import user_path
-from utils.images import float_to_ldr, ldr_to_float, write_png
+from utils.images import ldr_to_float, write_png
 from utils.inference import reconstruct
 from utils.photographs.bracket import Extra
 from utils.photographs.extra_frames import CLEAR, add_frames, variance
@@ -81,8 +81,7 @@ def compared(
     """What each way makes of one bracket; what it should be, both (H, W, 3); and (H, W) bool where something moves."""
     rng = np.random.default_rng(SEED)
     views = [with_disc(light, (ev - THREE[1]) * STEP / 2, moving) for ev in evs]
-    seen = [expose(rng, view * 2.0**ev, ISO) for (view, _), ev in zip(views, evs, strict=True)]
-    frames = [float_to_ldr(to_ldr(signal, 0.0)) for signal in seen]
+    frames = [shoot(rng, view, ev, ISO) for (view, _), ev in zip(views, evs, strict=True)]
     shown = dict(zip(evs, frames, strict=True))
     three, ev = np.stack([shown[ev] for ev in THREE]), np.array(THREE, np.float32)
     alone = reconstruct(model, three, ev)

@@ -69,7 +69,7 @@ def test_other_channels_and_parts_are_left_aside(tmp_path, image):
     assert np.array_equal(read_exr(tmp_path / "t.exr"), image)
 
 
-def luminance_chroma_file(planes):
+def luminance_chroma_file(planes, primaries=()):
     """An uncompressed OpenEXR file, since the package writes no channels of two sizes. Odd lines hold Y alone."""
 
     def attribute(name, kind, value):
@@ -79,7 +79,9 @@ def luminance_chroma_file(planes):
     steps = {name: H // planes[name].shape[0] for name in names}
     channels = b"".join(b"%s\0" % n.encode() + struct.pack("<i4x2i", 2, steps[n], steps[n]) for n in names) + b"\0"
     area, one = struct.pack("<4i", 0, 0, W - 1, H - 1), struct.pack("<f", 1)
+    given = [attribute(b"chromaticities", b"chromaticities", struct.pack("<8f", *primaries))] if primaries else []
     header = [
+        *given,
         *(attribute(b"channels", b"chlist", channels), attribute(b"compression", b"compression", b"\0")),
         *(attribute(b"dataWindow", b"box2i", area), attribute(b"displayWindow", b"box2i", area)),
         *(attribute(b"lineOrder", b"lineOrder", b"\0"), attribute(b"pixelAspectRatio", b"float", one)),
@@ -103,6 +105,20 @@ def test_luminance_and_chroma_become_rgb(tmp_path):
     planes = {"Y": luminance * light, "RY": (red / luminance - 1) * half, "BY": (blue / luminance - 1) * half}
     (tmp_path / "a.exr").write_bytes(luminance_chroma_file(planes))
     assert read_exr(tmp_path / "a.exr") == pytest.approx(light[..., None] * colour, rel=2e-4)
+
+
+def test_chroma_of_another_size_is_refused(tmp_path, image):
+    write(tmp_path / "a.exr", {name: np.ascontiguousarray(image[..., 0]) for name in ("Y", "RY", "BY")})
+    with pytest.raises(InputError, match=r"a\.exr: channels BY, RY, Y where R, G and B of one size are meant"):
+        read_exr(tmp_path / "a.exr")
+
+
+@pytest.mark.parametrize("primaries", [(0.64, 0.0, 0.3, 0.6, 0.15, 0.06, 0.31, 0.33), (0.3, 0.3) * 4])
+def test_primaries_that_are_none_are_refused(tmp_path, primaries):
+    planes = {"Y": np.ones((H, W)), "RY": np.zeros((H // 2, W // 2)), "BY": np.zeros((H // 2, W // 2))}
+    (tmp_path / "a.exr").write_bytes(luminance_chroma_file(planes, primaries))
+    with pytest.raises(InputError, match="its chromaticities are no primaries"):
+        read_exr(tmp_path / "a.exr")
 
 
 def test_chroma_is_interpolated():

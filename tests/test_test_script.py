@@ -19,6 +19,7 @@ from datasets.options import PATH_FLAGS, choose_dataset
 from datasets.scenes import SAMPLES
 from models import AFUNet
 from tests.golden_figures import GOLDEN, MANIFEST, golden_state_dict
+from utils import shipped
 from utils.evaluation import records
 from utils.evaluation.options import choose_vdp
 from utils.files import InputError
@@ -141,7 +142,7 @@ def test_without_weights_it_says_so_everywhere(
 
 def test_shipped_weights_are_the_default(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(script, "SHIPPED", checkpoint)
-    monkeypatch.setattr(records, "SHIPPED", checkpoint)
+    monkeypatch.setattr(shipped, "SHIPPED", checkpoint)
     options = ("--dataset", "hu", "--dataset_dir", SCENES, "--vdp", "none", "--no-save_results", "--patch_size", 8)
     assert run(*options, "--save_dir", tmp_path) == 0
     assert metrics(tmp_path)["protocol"]["checkpoint"]["path"] == str(checkpoint)

@@ -34,8 +34,11 @@ def read_exr(path: str | Path) -> np.ndarray:
     except Exception as error:  # the package raises several kinds
         raise InputError(f"{path}: not a readable OpenEXR image ({_first_line(error)})") from None
     if names == LUMINANCE_CHROMA:
-        y, ry, by = (plane.astype(np.float32) for plane in planes)
-        planes = _rgb(y, ry, by, header.get("chromaticities", REC_709))
+        try:
+            y, ry, by = planes
+            planes = _rgb(y, ry, by, header.get("chromaticities", REC_709)) if _is_halved(y, ry, by) else []
+        except (ArithmeticError, ValueError):  # numpy's LinAlgError is one
+            raise InputError(f"{path}: not a readable OpenEXR image (its chromaticities are no primaries)") from None
     if len(planes) < 3 or len({plane.shape for plane in planes}) > 1:
         raise InputError(
             f"{path}: channels {', '.join(found) or 'none'} where R, G and B of one size are meant; convert it to RGB"
@@ -75,15 +78,25 @@ def read_header(path: str | Path) -> dict[str, Any]:
         return dict(file.header())
 
 
+def rgb_to_xyz(primaries: Sequence[Sequence[float]]) -> np.ndarray:
+    """(3, 3) from linear RGB to XYZ by the x, y of red, green, blue and white; white has the luminance 1."""
+    xyz = np.array([[x / y, 1.0, (1.0 - x - y) / y] for x, y in primaries]).T
+    return xyz[:, :3] * np.linalg.solve(xyz[:, :3], xyz[:, 3])
+
+
+def _is_halved(y: np.ndarray, *chroma: np.ndarray) -> bool:
+    """Whether each plane of chroma has half as many rows and columns as the luminance, as RGB follows from."""
+    return all(plane.shape == (-(-y.shape[0] // 2), -(-y.shape[1] // 2)) for plane in chroma)
+
+
 def _rgb(y: np.ndarray, ry: np.ndarray, by: np.ndarray, chromaticities: Sequence[float]) -> list[np.ndarray]:
     """R, G and B of (H, W) luminance and its chroma (ceil(H/2), ceil(W/2)), which lies on the even pixels.
 
     The formulas of OpenEXR's technical introduction, section "Luminance/Chroma Images"; here chroma is interpolated
     linearly.
     """
-    points = np.asarray(chromaticities, np.float64).reshape(4, 2)
-    xyz = np.array([[px / py, 1.0, (1.0 - px - py) / py] for px, py in points]).T
-    weights = np.linalg.solve(xyz[:, :3], xyz[:, 3])  # how much of Y each of R, G and B is
+    weights = rgb_to_xyz(np.asarray(chromaticities, np.float64).reshape(4, 2).tolist())[1]  # Y of each of R, G and B
+    y, ry, by = (plane.astype(np.float32) for plane in (y, ry, by))
     red, blue = ((_enlarged(chroma, y.shape) + 1) * y for chroma in (ry, by))
     return [red, ((y - weights[0] * red - weights[2] * blue) / weights[1]).astype(np.float32), blue]
 

@@ -17,7 +17,7 @@ from utils.hdrvdp2.settings import LOWEST_PPD
 from utils.images import write_hdr
 from utils.inference import RAN
 from utils.provenance import device_name, git_revision, versions
-from utils.shipped import SHIPPED, SHIPPED_FACTS
+from utils.shipped import SHIPPED_FACTS, is_shipped
 
 Save = Callable[[Sequence[Scored]], None]
 
@@ -159,7 +159,7 @@ def _remarks(outcomes: Sequence[Outcome]) -> list[str]:
 
 def _network_notes(network: Network | None, outcomes: Sequence[Outcome]) -> list[str]:
     lines = [f"Inference: {RAN[ran]}." for ran in sorted({outcome.ran for outcome in outcomes if outcome.ran})]
-    if network and network.weights == SHIPPED:
+    if network and network.weights and is_shipped(network.weights):
         lines.append(f"The shipped weights were trained on made scenes only ({SHIPPED_FACTS}): not the paper's result.")
     if network and network.weights is None:
         lines.append("The weights are UNTRAINED (no --pretrained_model): these figures say nothing about AFUNet.")

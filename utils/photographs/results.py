@@ -13,7 +13,7 @@ from PIL.ExifTags import Base
 
 from utils import ultrahdr
 from utils.choices import Gamut
-from utils.exr import write_exr
+from utils.exr import rgb_to_xyz, write_exr
 from utils.files import atomic_path
 from utils.images import write_hdr
 from utils.photographs.bracket import Bracket
@@ -106,7 +106,7 @@ def _write_tiff(path: Path, picture: Picture) -> None:
 def _write_dng(path: Path, picture: Picture) -> None:
     """Linear RAW of three channels, 32-bit floats: LibRaw reads 16-bit ones only with a predictor that tifffile does
     not write by itself."""
-    to_camera = np.linalg.inv(xyz_d65(picture.settings.gamut))
+    to_camera = np.linalg.inv(rgb_to_xyz(PRIMARIES[picture.settings.gamut]))
     tags = [
         (50706, "B", 4, bytes([1, 4, 0, 0]), True),  # DNG version, and the oldest that reads it
         (50707, "B", 4, bytes([1, 4, 0, 0]), True),
@@ -140,12 +140,6 @@ WRITERS: dict[str, tuple[str, Callable[[Path, Picture], None]]] = {
     "dng": ("_linear.dng", _write_dng),
     "ultrahdr": ("_ultrahdr.jpg", _write_ultrahdr),
 }
-
-
-def xyz_d65(gamut: Gamut) -> np.ndarray:
-    """(3, 3) from linear RGB to XYZ with the white of the primaries, D65."""
-    xyz = np.array([[x / y, 1.0, (1.0 - x - y) / y] for x, y in PRIMARIES[gamut]]).T
-    return xyz[:, :3] * np.linalg.solve(xyz[:, :3], xyz[:, 3])
 
 
 def _camera_tags(shot: Shot) -> list[tuple[Any, ...]]:
