@@ -37,7 +37,8 @@ class Layout:
         ldr_ending: where some frames end so, the others are left out (Hu's folders may also hold unaligned frames).
         ldr_folder_name: a sub-folder of the scene that holds the frames; "" for the scene folder itself.
         exposure_file_name: text file of three exponents to base 2, in frame order.
-        label_file_name: the HDR image aligned with the second frame.
+        label_file_name: the HDR image aligned with the second frame; where it is missing, the same name with .exr is
+            taken, as made scenes have it.
         moments: frame i of scene ``xxx`` lies in a folder ``xxx_i``, label and exposures in ``xxx_2`` (Challenge123,
             which has a whole bracket of every moment). A plain scene folder with all three frames is read as well.
     """
@@ -236,7 +237,14 @@ def _sub_folders(folder: Path) -> list[Path]:
 
 def _plain_scene(layout: Layout, folder: Path) -> Scene:
     ldr_paths = tuple(_find_frames(layout, folder))
-    return Scene(folder.name, ldr_paths, folder / layout.exposure_file_name, folder / layout.label_file_name)
+    return Scene(folder.name, ldr_paths, folder / layout.exposure_file_name, _label_path(layout, folder))
+
+
+def _label_path(layout: Layout, folder: Path) -> Path:
+    """The label of a folder, there or not."""
+    named = folder / layout.label_file_name
+    exr = named.with_suffix(".exr")
+    return exr if exr.is_file() and not named.exists() else named
 
 
 def _moments_scene(layout: Layout, stem: Path) -> Scene:
@@ -247,7 +255,7 @@ def _moments_scene(layout: Layout, stem: Path) -> Scene:
         stem.name,
         tuple(path for paths in frames for path in paths),
         reference / layout.exposure_file_name,
-        reference / layout.label_file_name,
+        _label_path(layout, reference),
     )
 
 

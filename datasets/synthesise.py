@@ -1,8 +1,9 @@
 """Make bracketed scenes from HDR photographs: ``python -m datasets.synthesise --hdri DIR --out DIR --scenes N``.
 
 Each scene is a folder in Kalantari's layout (three 16-bit TIFFs, exposures, HDR label) with a ``scene.json`` that tells
-how it was made. A scene follows from the options, its number and the photographs alone: any number of workers, and a
-run that was broken off and started again, give the same bytes.
+how it was made. The label is OpenEXR with 16-bit floats: in a Radiance file the channels of a pixel share an exponent,
+which leaves the weak ones no digits where a colour is strong. A scene follows from the options, its number and the
+photographs alone: any number of workers, and a run that was broken off and started again, give the same bytes.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from datasets.synthesis import MadeScene, Photograph, find_photographs, make_sce
 from datasets.synthesis.photographs import read_photograph
 from datasets.synthesis.variety import ALL, PARTS, variety
 from utils.cli import number_up_to, run, seed, whole
+from utils.exr import write_exr
 from utils.files import (
     ELSEWHERE,
     InputError,
@@ -39,11 +41,12 @@ from utils.files import (
     user_path,
     writable_folder,
 )
-from utils.images import write_hdr, write_ldr
+from utils.images import write_ldr
 from utils.progress import paced
 
 SMALLEST, LARGEST = 32, 8192  # pixels along a side
 MOST_SCENES = 1_000_000
+LABEL = "EXR, 16-bit floats"
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,7 @@ class Recipe:
             "motion": self.motion,
             "given_iso": self.iso,
             "photographs": self.photographs,
+            "label": LABEL,
         }
         return plain | ({"vary": list(self.vary)} if self.vary else {})
 
@@ -148,7 +152,7 @@ def _write_files(partial_folder: Path, scene: MadeScene, facts: dict[str, object
     layout = LAYOUTS["kalantari"]
     for i, frame in enumerate(scene.frames, 1):
         write_ldr(partial_folder / f"input_{i}.tif", frame)
-    write_hdr(partial_folder / layout.label_file_name, scene.label)
+    write_exr(partial_folder / Path(layout.label_file_name).with_suffix(".exr"), scene.label, half=True)
     (partial_folder / layout.exposure_file_name).write_text("".join(f"{ev:g}\n" for ev in scene.ev))
     (partial_folder / "scene.json").write_text(json.dumps(facts | scene.facts, indent=1) + "\n")
 

@@ -212,8 +212,9 @@ def test_a_training_that_fails_shows_the_end_of_its_output(bench: Bench, monkeyp
 
 def test_the_schedule_fits_the_time_left(bench: Bench) -> None:
     (bench.work / "run").mkdir()
-    line = json.dumps({"kind": "epoch", "epoch": 1, "images_per_s": 100.0})  # an epoch of 800 crops in 8 s
-    (bench.work / "run" / "log.jsonl").write_text(f'{line}\n{{"kind": "tra')  # torn: the run was killed
+    speeds = [{"kind": "train", "images_per_s": speed} for speed in (9.0, 100.0, 100.0)]  # the first step compiles
+    records = [*speeds, {"kind": "epoch", "epoch": 1, "images_per_s": 25.0}]  # an epoch of 800 crops: else in 8 s
+    (bench.work / "run" / "log.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records) + '{"kind')
     besides = weights.AFTERWARDS + weights.START
     for seconds, epochs in ((105, 10), (3, 1)):
         record = Record(bench.out / "weights.json", FACTS, time.time() + besides + seconds)

@@ -91,6 +91,14 @@ def test_path_flags_override_the_layout(tmp_path: Path) -> None:
     assert scene.read()[0].shape == (3, 16, 24, 3)
 
 
+def test_a_label_may_be_exr(scene_folder: Path) -> None:
+    label = np.linspace(1e-3, 1.0, 16 * 24 * 3, dtype=np.float32).reshape(16, 24, 3)
+    write_exr(scene_folder / "HDRImg.exr", label)
+    assert (only_scene(scene_folder.parent.parent).read().label == 0.25).all()  # the name of the layout goes first
+    (scene_folder / "HDRImg.hdr").unlink()
+    assert np.array_equal(only_scene(scene_folder.parent.parent).read().label, label)
+
+
 def test_hu_takes_the_aligned_frames(tmp_path: Path) -> None:
     names = tuple(f"input_{i}{ending}.tif" for i in (1, 2, 3) for ending in ("", "_aligned"))
     write_scene(

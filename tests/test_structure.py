@@ -21,7 +21,7 @@ MAY_IMPORT = {  # a room, named by its folder -> the rooms it may import from, b
 }
 ADDRESSES = {  # a fact -> the only files that state it
     r"2 ?\*\* ?16\b|\b65536\b": {"utils/images.py"},
-    r"HDRImg\.hdr|input_exp\.txt|ref_hdr_aligned": {"datasets/scenes.py"},
+    r"HDRImg\b|input_exp\.txt|ref_hdr_aligned": {"datasets/scenes.py"},
     r"\ba_12\b|patch_embed": {"utils/checkpoint.py", "benchmarks/plain_afunet.py"},
     r"\btorch\.save\b": {"utils/checkpoint.py"},
     r"\b5e-4\b|\b0\.0005\b": {"train.py"},

@@ -19,11 +19,12 @@ from datasets.statistics import immerkaer, measure, measure_folder, table
 from datasets.synthesis import Photograph, camera, find_photographs, make_scene, motion, photographs, shapes
 from datasets.synthesis.photographs import Camera, perspective, read_photograph, take_view
 from datasets.synthesis.scene import populated
+from datasets.synthesis.variety import variety
 from utils.cli import run
-from utils.exposure import to_ldr, to_linear
+from utils.exposure import to_ldr, to_linear, tonemap
 from utils.exr import write_exr
 from utils.files import InputError
-from utils.images import ldr_to_float, read_hdr, write_hdr
+from utils.images import ldr_to_float, read_hdr, rgbe_round, write_hdr
 
 ROOT = Path(__file__).parent.parent
 SAMPLES = ROOT / "datasets" / "samples"
@@ -312,19 +313,35 @@ def test_same_bytes_from_any_number_of_workers_and_after_a_break(hdri: Path, tmp
     assert whole == digests(tmp_path / "two") and len(whole) == 4 * 6
 
     broken = tmp_path / "one" / "room_0001"
-    kept = (tmp_path / "one" / "hall_0000" / "HDRImg.hdr").stat().st_mtime_ns
+    kept = (tmp_path / "one" / "hall_0000" / "HDRImg.exr").stat().st_mtime_ns
     leftover = broken.rename(broken.with_name(".room_0001.partial"))  # as a run leaves it that was killed
     (leftover / "input_3.tif").unlink()
     synthesise.synthesise(paths, tmp_path / "one", range(4), recipe, 1)
     assert digests(tmp_path / "one") == whole
-    assert (tmp_path / "one" / "hall_0000" / "HDRImg.hdr").stat().st_mtime_ns == kept
+    assert (tmp_path / "one" / "hall_0000" / "HDRImg.exr").stat().st_mtime_ns == kept
+
+
+def test_the_label_keeps_the_weak_channels_of_strong_colours(hdri: Path, tmp_path: Path) -> None:
+    paths = find_photographs([hdri], [], [])
+    recipe = synthesise.Recipe(SIZE, 7, None, None, synthesise.digest(paths), ("strong",))
+    synthesise.synthesise(paths, tmp_path / "out", [0], recipe, 1)
+    wanted = make_scene(
+        np.random.default_rng([7, 0]),
+        [read_photograph(path) for path in paths],
+        SIZE,
+        number=0,
+        variety=variety(("strong",)),
+    ).label
+    (scene,) = find_scenes(LAYOUTS["samples"], tmp_path / "out", "train")
+    error = np.abs(tonemap(scene.read_label()) - tonemap(wanted)).max()
+    assert error < 1e-4 < 0.02 < np.abs(tonemap(rgbe_round(wanted)) - tonemap(wanted)).max()  # a Radiance file's error
 
 
 def test_scene_folders_are_kalantaris(hdri: Path, tmp_path: Path) -> None:
     recipe = synthesise.Recipe(SIZE, 7, 5.0, 200.0, "street")
     (folder,) = synthesise.synthesise(find_photographs([hdri], ["street"], []), tmp_path / "out", [3], recipe, 1)
     assert sorted(path.name for path in folder.iterdir()) == [
-        "HDRImg.hdr",
+        "HDRImg.exr",
         "exposure.txt",
         "input_1.tif",
         "input_2.tif",

@@ -39,7 +39,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--tiny", action="store_true", help="small sizes, few steps: a try, whose figures say nothing")
     add("--work", type=user_path, metavar="DIR", help="for what is large: scenes, the training run (default: OUT/work)")
     add("--hdri", type=user_path, nargs="+", default=[], metavar="DIR", help="weights: folders of panoramas")
-    add("--scenes", type=positive, default=1976, help="weights: how many scenes to make and train on")
+    add("--scenes", type=positive, default=2508, help="weights: how many scenes to make and train on")
     add("--init", type=user_path, metavar="FILE", help="weights: begin with these (default: the shipped ones)")
     add("--resume", type=user_path, metavar="FILE", help="weights: go on with the training of this checkpoint")
     add("--deadline", type=positive_number, help=argparse.SUPPRESS)  # for the process that does the work

@@ -10,6 +10,7 @@ import json
 import math
 import os
 import signal
+import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -35,20 +36,20 @@ from utils.provenance import REPOSITORY
 from utils.shipped import SHIPPED
 
 SAMPLE_PANORAMAS = ("courtyard", "forest", "interior")  # of the sample scenes, which are held out too
-SIZE, SEED = (256, 384), 443
+SIZE, SEED = (256, 384), 811
 TINY_SIZE = (64, 96)
-AT_ONCE = 20  # scenes per core that are made before the clock is looked at
+AT_ONCE = 100  # scenes per core that are made before the clock is looked at
 AFTERWARDS = 40.0  # seconds kept for the export and the second validation
 PATIENCE = 60.0  # seconds that train.py has to save and end
-START, BETWEEN_EPOCHS = 20.0, 2.0  # seconds in which train.py starts, and in which its loaders do
+START, BETWEEN_EPOCHS = 90.0, 2.0  # seconds in which train.py starts and compiles, and in which its loaders start
 SPEED_EPOCHS = 1000  # a schedule so long that its first epochs have the full learning rate
 RECIPE = (
     *("--dataset", "kalantari", "--train_path", "train", "--val_fraction", "0", "--recipe", "released"),
-    *("--augmentation", "paper", "--drop_path", "0", "--clip_grad", "1", "--linear_weight", "0.2", "--draws", "3"),
+    *("--augmentation", "paper", "--drop_path", "0", "--clip_grad", "1", "--linear_weight", "0.2", "--draws", "2"),
     *("--lr", "8e-4", "--lr_min", "5e-6", "--seed", "447", "--no-tensorboard", "--save_interval", "1000000"),
     *("--save_minutes", "2", "--log_interval", "20"),
 )
-FULL = ("--train_patch_size", "128", "--batch_size", "16", "--repeat", "8", "--ema", "0.999", "--compile")
+FULL = ("--train_patch_size", "128", "--batch_size", "32", "--repeat", "8", "--ema", "0.999", "--compile")
 TINY = (
     *("--train_patch_size", "16", "--batch_size", "1", "--repeat", "1", "--ema", "0.5", "--epochs", "1"),
     *("--num_workers", "0", "--no-amp"),
@@ -142,14 +143,14 @@ def train(bench: Bench, record: Record) -> dict[str, Any]:
     The speed of one epoch tells how many fit; the cosine is laid over those and the ones of earlier calls.
     """
     end = call_train(bench, record, 1) if bench.tiny else ""
-    if not bench.tiny and not list(epoch_lines(bench)):
+    if not bench.tiny and not list(lines(bench, "epoch")):
         end = call_train(bench, record, SPEED_EPOCHS, epochs_done(bench) + 1)
     if not bench.tiny and not end:
         end = call_train(bench, record, epochs_done(bench) + epochs_that_fit(bench, record))
     return {
         "epochs": epochs_done(bench),
         "ended by": end or "its schedule",
-        "last epoch": next(reversed(list(epoch_lines(bench))), None),
+        "last epoch": next(reversed(list(lines(bench, "epoch"))), None),
         UNFINISHED: bool(end),
     }
 
@@ -202,19 +203,22 @@ def epochs_done(bench: Bench) -> int:
     return int(read_checkpoint(source)["progress"]["epoch"]) if source.exists() else 0
 
 
-def epoch_lines(bench: Bench) -> Iterator[dict[str, Any]]:
-    """The records of finished epochs in the run's log."""
+def lines(bench: Bench, kind: str) -> Iterator[dict[str, Any]]:
+    """The records of a kind in the run's log: "epoch" for finished epochs, "train" for every few steps."""
     log = run_folder(bench) / "log.jsonl"
     for line in log.read_text().splitlines() if log.exists() else []:
         with suppress(ValueError):  # the last line of a run that was killed
             values = json.loads(line)
-            if values["kind"] == "epoch":
+            if values["kind"] == kind:
                 yield values
 
 
 def epochs_that_fit(bench: Bench, record: Record) -> int:
-    """How many epochs the time left is good for, by the speed of the last one; one at least."""
-    speed = list(epoch_lines(bench))[-1]["images_per_s"]
+    """How many epochs the time left is good for, one at least.
+
+    By the median of the speeds that the log has of some steps each: the whole first epoch has the compiling in it.
+    """
+    speed = statistics.median(line["images_per_s"] for line in lines(bench, "train"))
     seconds = bench.scenes * int(FULL[FULL.index("--repeat") + 1]) / speed + BETWEEN_EPOCHS
     return max(1, math.floor((record.left() - AFTERWARDS - START) / seconds))
 

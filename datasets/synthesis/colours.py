@@ -45,7 +45,7 @@ class Colours:
     The ranges reach from an overcast day to a concert: there one channel can hold four times the light of another.
     """
 
-    share: float = 0.5  # with a light of their own
+    share: float = 0.6  # with a light of their own
     saturation: tuple[float, float] = (0.7, 3.0)  # log-uniform
     swapped: float = 0.5  # of those: channels in random order, so that no hue is rare
     tinted: float = 0.5  # of those: with gains

@@ -99,7 +99,7 @@ class File:
 class Files:
     """What frames are stored as; ``alike`` is the share of scenes with three files of one kind."""
 
-    shares: tuple[float, float, float] = (0.35, 0.2, 0.45)  # 16 bits, 8 bits, JPEG
+    shares: tuple[float, float, float] = (0.25, 0.2, 0.55)  # 16 bits, 8 bits, JPEG
     quality: tuple[int, int] = (75, 98)
     subsampled: float = 0.5  # share of scenes: most phones and many cameras
     alike: float = 0.75
