@@ -212,8 +212,9 @@ def test_a_training_that_fails_shows_the_end_of_its_output(bench: Bench, monkeyp
 
 def test_the_schedule_fits_the_time_left(bench: Bench) -> None:
     (bench.work / "run").mkdir()
-    speeds = [{"kind": "train", "images_per_s": speed} for speed in (9.0, 100.0, 100.0)]  # the first step compiles
-    records = [*speeds, {"kind": "epoch", "epoch": 1, "images_per_s": 25.0}]  # an epoch of 800 crops: else in 8 s
+    place = {"step": 1, "l1_mu": 0.01}
+    speeds = [{"kind": "train", "images_per_s": speed} | place for speed in (9.0, 100.0, 100.0)]  # the first compiles
+    records = [*speeds, {"kind": "epoch", "epoch": 1, "images_per_s": 25.0} | place]  # 800 crops: else in 8 s
     (bench.work / "run" / "log.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records) + '{"kind')
     besides = weights.AFTERWARDS + weights.START
     for seconds, epochs in ((105, 10), (3, 1)):

@@ -6,15 +6,12 @@ makes it save. A further call, or --again, trains on from there.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import signal
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +21,7 @@ import numpy as np
 from benchmarks.baselines import PSNRS, network, score
 from benchmarks.gpu.bench import Bench
 from benchmarks.gpu.record import UNFINISHED, Record, TimeIsUp
+from benchmarks.learning_curve import read_log
 from datasets import validation
 from datasets.scenes import LAYOUTS, find_scenes
 from datasets.synthesis import find_photographs
@@ -143,14 +141,14 @@ def train(bench: Bench, record: Record) -> dict[str, Any]:
     The speed of one epoch tells how many fit; the cosine is laid over those and the ones of earlier calls.
     """
     end = call_train(bench, record, 1) if bench.tiny else ""
-    if not bench.tiny and not list(lines(bench, "epoch")):
+    if not bench.tiny and not records(bench, "epoch"):
         end = call_train(bench, record, SPEED_EPOCHS, epochs_done(bench) + 1)
     if not bench.tiny and not end:
         end = call_train(bench, record, epochs_done(bench) + epochs_that_fit(bench, record))
     return {
         "epochs": epochs_done(bench),
         "ended by": end or "its schedule",
-        "last epoch": next(reversed(list(lines(bench, "epoch"))), None),
+        "last epoch": next(reversed(records(bench, "epoch")), None),
         UNFINISHED: bool(end),
     }
 
@@ -203,14 +201,10 @@ def epochs_done(bench: Bench) -> int:
     return int(read_checkpoint(source)["progress"]["epoch"]) if source.exists() else 0
 
 
-def lines(bench: Bench, kind: str) -> Iterator[dict[str, Any]]:
-    """The records of a kind in the run's log: "epoch" for finished epochs, "train" for every few steps."""
+def records(bench: Bench, kind: str) -> list[dict[str, Any]]:
+    """Those of a kind in the run's log: "epoch" for finished epochs, "train" for every few steps."""
     log = run_folder(bench) / "log.jsonl"
-    for line in log.read_text().splitlines() if log.exists() else []:
-        with suppress(ValueError):  # the last line of a run that was killed
-            values = json.loads(line)
-            if values["kind"] == kind:
-                yield values
+    return [record for record in (read_log(log) if log.exists() else []) if record["kind"] == kind]
 
 
 def epochs_that_fit(bench: Bench, record: Record) -> int:
@@ -218,7 +212,7 @@ def epochs_that_fit(bench: Bench, record: Record) -> int:
 
     By the median of the speeds that the log has of some steps each: the whole first epoch has the compiling in it.
     """
-    speed = statistics.median(line["images_per_s"] for line in lines(bench, "train"))
+    speed = statistics.median(record["images_per_s"] for record in records(bench, "train"))
     seconds = bench.scenes * int(FULL[FULL.index("--repeat") + 1]) / speed + BETWEEN_EPOCHS
     return max(1, math.floor((record.left() - AFTERWARDS - START) / seconds))
 
