@@ -95,7 +95,10 @@ def check_finite(image: np.ndarray, path: str | Path) -> np.ndarray:
 
 
 def write_hdr(path: str | Path, image: np.ndarray) -> None:
-    """Write (H, W, 3) linear RGB as Radiance RGBE: 8-bit mantissas with a shared exponent, about 49 dB in mu."""
+    """Write (H, W, 3) linear RGB as Radiance RGBE: 8-bit mantissas with a shared exponent, about 49 dB in mu.
+
+    Where colours are strong, what it leaves of a pixel's weak channels is down to 24 dB.
+    """
     _encode(path, np.ascontiguousarray(image, dtype=np.float32))
 
 
