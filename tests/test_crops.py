@@ -99,6 +99,14 @@ def test_two_processes_may_build_the_cache_at_once(scenes: list[Scene], tmp_path
         assert np.array_equal(cache.open_cached(cache.cache_path(scene, tmp_path))[0], scene.read()[0])
 
 
+def test_a_scene_that_fails_ends_the_building(tmp_path: Path) -> None:
+    scenes = [random_scene(tmp_path / name, seed=i) for i, name in enumerate("abcd")]
+    scenes[1].label_path.write_bytes(b"#?RADIANCE\n")
+    with pytest.raises(InputError, match=r"HDRImg\.hdr: not a readable image"):
+        cache.build_cache(scenes, tmp_path / "cache")
+    assert all(path.suffix == ".npy" for path in (tmp_path / "cache").iterdir())  # nothing half-written
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     scene = random_scene(tmp_path / "a")
     scene.label_path.unlink()
