@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 
-from utils.files import EXPOSURE_FILE, InputError, entries, is_folder, read_exposures
+from utils.files import EXPOSURE_FILE, InputError, entries, is_file, is_folder, read_exposures
 from utils.images import read_hdr, read_ldr
 
 Split = Literal["train", "test"]
@@ -136,7 +136,7 @@ class Scene:
 def read_rising(path: Path) -> np.ndarray:
     """A scene's exposure file as (3,) float32: exponents to base 2, rising. Raises InputError."""
     advice = "write one number per line, in frame order, e.g. 0, 2 and 4"
-    if not path.exists():
+    if not is_file(path):
         raise InputError(f"{path}: no exposure file; {advice}, or name it with --exposure_file_name")
     values = read_exposures(path)
     ev = np.array(values, np.float32)
@@ -148,7 +148,7 @@ def read_rising(path: Path) -> np.ndarray:
 
 def read_label(path: Path) -> np.ndarray:
     """The ground truth as (H, W, 3) float32 linear RGB. Raises InputError."""
-    if not path.is_file():
+    if not is_file(path):
         raise InputError(f"{path}: no label; put the ground truth there, or name it with --label_file_name")
     label = read_hdr(path)
     if not np.isfinite(label).all():
@@ -203,7 +203,7 @@ def _split_folder(layout: Layout, root: Path, split: Split) -> Path:
     ways = [inside, *(path for path in inside.parents if path.name)]  # the archive has Test/EXTRA and Test/PAPER
     candidates = [root / place / way for way in ways for place in (layout.folder, "")]
     for folder in candidates:
-        if folder.is_dir():
+        if is_folder(folder):
             return folder
     looked = " or ".join(str(path) for path in dict.fromkeys(candidates))
     raise InputError(f"no {split} scenes: looked for the folder {looked}; see --dataset_dir and --{split}_path")
@@ -243,13 +243,13 @@ def _plain_scene(layout: Layout, folder: Path) -> Scene:
 def _label_path(layout: Layout, folder: Path) -> Path:
     """The label of a folder, there or not."""
     named = folder / layout.label_file_name
-    exr = named.with_suffix(".exr")
-    return exr if exr.is_file() and not named.exists() else named
+    exr = named.with_suffix(".exr") if named.name else named
+    return exr if is_file(exr) and not is_file(named) else named
 
 
 def _moments_scene(layout: Layout, stem: Path) -> Scene:
     folders = [stem.with_name(f"{stem.name}_{i}") for i in range(1, FRAMES + 1)]
-    frames = [_find_frames(layout, folder, f"_{i}") for i, folder in enumerate(folders, 1) if folder.is_dir()]
+    frames = [_find_frames(layout, folder, f"_{i}") for i, folder in enumerate(folders, 1) if is_folder(folder)]
     reference = folders[1]
     return Scene(
         stem.name,

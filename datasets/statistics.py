@@ -19,7 +19,7 @@ from datasets.synthesis.development import EIGHT, JPEG, SIXTEEN
 from datasets.synthesis.photographs import luminance
 from datasets.synthesis.variety import PLAIN_FACTS
 from utils.exposure import CLIPPED, to_ldr, to_linear
-from utils.files import InputError, read_facts, reason
+from utils.files import InputError, is_folder, read_facts, reason
 from utils.images import float_to_ldr, ldr_to_float, to_8_bit
 
 MOVING = 2.0  # pixels a pixel's motion differs from the whole picture's to count as moving
@@ -119,7 +119,7 @@ def measure_folder(folder: Path, layout: str = "kalantari") -> list[SceneStatist
 
     Raises InputError for a folder without scenes, or a scene that cannot be read.
     """
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise InputError(f"{folder}: no such folder; give one that holds scene folders")
     here = replace(LAYOUTS[layout], folder="", test_path="")
     scenes = tqdm(find_scenes(here, folder, "test"), unit="scene", leave=False)

@@ -127,9 +127,16 @@ def test_figures_of_two_cards_are_not_mixed(record: Record) -> None:
     record.step("a", lambda: {})
     with pytest.raises(InputError, match=r"part\.json: measured with card NVIDIA H100 .* now it is cpu; give another"):
         again(record, card="cpu")
-    record.path.write_text("[]")
-    with pytest.raises(InputError, match="not a file of this program"):
-        again(record)
+    for content in ("[]", "{}", '{"facts": {}}', '{"facts": {}, "steps": []}', '{"facts": {}, "steps": {"a": 1}}'):
+        record.path.write_text(content)
+        with pytest.raises(InputError, match="not a file of this program"):
+            again(record)
+
+
+def test_weights_without_panoramas_are_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no panoramas to make scenes of; give --hdri"):
+        script.main(["--part", "weights", "--out", str(tmp_path / "out")])
+    assert not list(tmp_path.iterdir())
 
 
 # The process that watches
@@ -146,6 +153,23 @@ def supervised(monkeypatch: pytest.MonkeyPatch, command: list[str], files: list[
     original = script.wait_for
     monkeypatch.setattr(script, "wait_for", lambda _, until: original(command, until))
     return script.supervise([], time.time() + seconds, files)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="process groups are POSIX's")
+def test_a_stop_reaches_the_training_and_leaves_it_time_to_save(tmp_path: Path) -> None:
+    """The command is ended by SIGTERM while its worker waits for a training, which saves for half a second."""
+    saves = "import signal, sys, time; from pathlib import Path\n"
+    saves += f"def save(*_): time.sleep(0.5); Path({str(tmp_path / 'saved')!r}).touch(); sys.exit()\n"
+    saves += f"signal.signal(signal.SIGTERM, save); Path({str(tmp_path / 'begun')!r}).touch(); time.sleep(60)"
+    works = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {saves!r}])"
+    watch = "import signal, sys, time; from benchmarks.gpu.__main__ import stop_by_exit, wait_for\n"
+    watch += f"stop_by_exit(); wait_for([sys.executable, '-c', {works!r}], time.time() + 60)"
+    command = subprocess.Popen([sys.executable, "-c", watch], cwd=Path(script.__file__).parents[2])
+    until = time.monotonic() + 30
+    while not (tmp_path / "begun").exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    command.terminate()
+    assert command.wait(30) == 143 and (tmp_path / "saved").exists()
 
 
 def test_a_process_that_dies_in_a_step_is_followed_by_another(
@@ -214,12 +238,16 @@ def test_the_schedule_fits_the_time_left(bench: Bench) -> None:
     (bench.work / "run").mkdir()
     place = {"step": 1, "l1_mu": 0.01}
     speeds = [{"kind": "train", "images_per_s": speed} | place for speed in (9.0, 100.0, 100.0)]  # the first compiles
-    records = [*speeds, {"kind": "epoch", "epoch": 1, "images_per_s": 25.0} | place]  # 800 crops: else in 8 s
-    (bench.work / "run" / "log.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records) + '{"kind')
+    epoch = {"kind": "epoch", "epoch": 1, "images_per_s": 80.0} | place  # 800 crops: in 10 s, else in 8 s
+    log = bench.work / "run" / "log.jsonl"
+    log.write_text("".join(json.dumps(record) + "\n" for record in [*speeds, epoch]) + '{"kind')
     besides = weights.AFTERWARDS + weights.START
     for seconds, epochs in ((105, 10), (3, 1)):
         record = Record(bench.out / "weights.json", FACTS, time.time() + besides + seconds)
-        assert weights.epochs_that_fit(bench, record) == epochs
+        assert weights.epochs_that_fit(bench, record, 100) == epochs
+    log.write_text("".join(json.dumps(record) + "\n" for record in [speeds[0], epoch]))  # few scenes: a record of steps
+    record = Record(bench.out / "weights.json", FACTS, time.time() + besides + 125)
+    assert weights.epochs_that_fit(bench, record, 100) == 10
 
 
 # The page

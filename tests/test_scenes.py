@@ -99,6 +99,17 @@ def test_a_label_may_be_exr(scene_folder: Path) -> None:
     assert np.array_equal(only_scene(scene_folder.parent.parent).read().label, label)
 
 
+@pytest.mark.parametrize("name", ["/", "x" * 300])
+def test_a_label_name_that_no_file_can_have_is_told(name: str, scene_folder: Path) -> None:
+    with pytest.raises(InputError, match="no label; put the ground truth there"):
+        only_scene(scene_folder.parent.parent, label_file_name=name).read()
+
+
+def test_a_folder_name_that_no_disk_takes_is_told() -> None:
+    with pytest.raises(InputError, match="no train scenes: looked for the folder"):
+        find_scenes(LAYOUTS["kalantari"], "x" * 300, "train")
+
+
 def test_hu_takes_the_aligned_frames(tmp_path: Path) -> None:
     names = tuple(f"input_{i}{ending}.tif" for i in (1, 2, 3) for ending in ("", "_aligned"))
     write_scene(

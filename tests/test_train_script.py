@@ -205,6 +205,23 @@ def test_odd_values_beside_the_weights_do_not_stop_a_run(
     )
 
 
+@pytest.mark.parametrize("option", ["--init", "--resume"])
+def test_a_beginning_that_cannot_be_read_is_told_before_the_data_set_is_decoded(
+    option: str, arguments: list[str], tmp_path: Path
+) -> None:
+    bad, run, cached = tmp_path / "bad.pth", tmp_path / "run", tmp_path / "cache"
+    bad.write_bytes(b"nothing")
+    with pytest.raises(InputError, match=r"bad\.pth"):
+        train.main([*arguments, "--logdir", str(run), option, str(bad), "--cache_dir", str(cached)])
+    assert sorted(tmp_path.iterdir()) == [bad]  # no run, no cache
+
+
+@pytest.mark.parametrize("option", ["--logdir", "--cache_dir"])
+def test_a_folder_name_that_no_disk_takes_is_one_line(option: str, arguments: list[str], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=rf"{option} .*cannot be written to \(File name too long\)"):
+        train.main([*arguments, "--logdir", str(tmp_path / "run"), option, str(tmp_path / ("x" * 300))])
+
+
 def test_when_every_checkpoint_is_damaged_it_says_so(arguments: list[str], tmp_path: Path) -> None:
     (tmp_path / "ckpt").mkdir()
     (tmp_path / "ckpt" / "last.pth").write_bytes(b"nothing")

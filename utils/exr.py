@@ -130,4 +130,5 @@ def _displayed(data: np.ndarray, header: Mapping[str, Any]) -> np.ndarray:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
+    line = (str(error) or type(error).__name__).splitlines()[0]
+    return "damaged or cut short" if "part index" in line else line  # no part of it could be read

@@ -109,6 +109,11 @@ def is_folder(path: Path) -> bool:
     return os.path.isdir(path)  # noqa: PTH112
 
 
+def is_file(path: Path) -> bool:
+    """Whether a path is a file, also where one may not look or the name is too long for one."""
+    return os.path.isfile(path)  # noqa: PTH113
+
+
 def natural(path: Path) -> tuple[list[tuple[int, int, str]], str]:
     """A key to sort files by name as people count: 9 before 10."""
     words = re.split(r"([0-9]+)", path.name.lower())
@@ -135,8 +140,9 @@ def existing_paths(words: Sequence[str | Path]) -> list[Path]:
     paths, missing = [], []
     for word in words:
         path = user_path(str(word))
-        found = [] if path.exists() else glob.glob(str(path))  # noqa: PTH207 (the folder may be a pattern too)
-        matches = [path] if path.exists() else sorted(map(Path, found), key=natural)
+        there = os.path.exists(path)  # noqa: PTH110 (false where the name is too long for a file)
+        found = [] if there else glob.glob(str(path))  # noqa: PTH207 (the folder may be a pattern too)
+        matches = [path] if there else sorted(map(Path, found), key=natural)
         paths += matches
         missing += [] if matches else [str(word)]
     if missing:

@@ -24,6 +24,7 @@ from utils.files import InputError, user_path, writable_folder
 
 PARTS = ("kernels", "inference", "training", "accuracy", "weights")
 GRACE = 75.0  # seconds that a step may take beyond the time given
+SAVING = 20.0  # seconds from the signal to end to the one that kills
 BROKEN, FAILED = 3, 4  # exit codes: the GPU answers no more in this process; it went to the end, but a step failed
 
 
@@ -50,6 +51,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     args = make_parser().parse_args(argv)
     args.part = args.part or [name for name in PARTS if name != "weights" or args.hdri or args.tiny]
     args.work = args.work or args.out / "work"
+    if "weights" in args.part and not (args.hdri or args.tiny):
+        raise InputError("--part weights: no panoramas to make scenes of; give --hdri a folder of .hdr or .exr files")
     for option, path in (("--init", args.init), ("--resume", args.resume)):
         if path is not None:
             existing_file(path, option, "give a checkpoint, ours or official")
@@ -67,6 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.again:
             file.unlink(missing_ok=True)
         forget_failures(file)
+    stop_by_exit()
     code = supervise(words, time.time() + 60 * args.minutes, files)
     if code == 2:
         return code
@@ -97,6 +101,11 @@ def supervise(words: Sequence[str], deadline: float, files: Sequence[Path]) -> i
             return 1
 
 
+def stop_by_exit() -> None:
+    """From now on SIGTERM ends the process as an error does, so that it ends the work first."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+
+
 def wait_for(command: Sequence[str], until: float) -> int | None:
     """The exit code of a process; None where it had to be ended, with all that it had started."""
     child = subprocess.Popen(command, process_group=0 if os.name == "posix" else None)
@@ -109,12 +118,18 @@ def wait_for(command: Sequence[str], until: float) -> int | None:
 
 
 def end_group(child: subprocess.Popen[bytes]) -> None:
-    """End a process where it still runs, and whatever it left behind."""
-    with contextlib.suppress(OSError):
-        if os.name == "posix":
+    """End a process where it still runs, and whatever it left behind; a training has the time to save."""
+    if os.name != "posix":
+        child.kill()
+    else:
+        with contextlib.suppress(OSError):  # nobody is left in the group
+            os.killpg(child.pid, signal.SIGTERM)
+            until = time.monotonic() + SAVING
+            while time.monotonic() < until:
+                time.sleep(0.05)
+                child.poll()
+                os.killpg(child.pid, 0)
             os.killpg(child.pid, signal.SIGKILL)
-        else:
-            child.kill()
     child.wait()
 
 

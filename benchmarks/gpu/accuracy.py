@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -131,6 +132,9 @@ def train_both(bench: Bench, record: Record) -> dict[str, Any]:
     done = {name: each.trainer.progress.steps for name, each in runs.items()}
     finished = number > args.rounds
     reached = {name: samples_psnr(bench, each.trainer.model) for name, each in runs.items()} if finished else {}
+    if finished:  # a call with --again begins anew
+        for name in runs:
+            place(bench, name).unlink()
     return {"steps": done, "loss by round": losses, PSNR: reached, UNFINISHED: not finished}
 
 
@@ -140,13 +144,18 @@ def last_loss(run: Run) -> float:
     return run.trainer.log.values["total"]
 
 
+def place(bench: Bench, name: str) -> Path:
+    """Where a run is kept between calls."""
+    return bench.work / f"accuracy_{name}.pth"
+
+
 def keep(bench: Bench, name: str, run: Run, losses: list[float]) -> None:
-    save_checkpoint(bench.work / f"accuracy_{name}.pth", {**run.trainer.state(), "losses": losses})
+    save_checkpoint(place(bench, name), {**run.trainer.state(), "losses": losses})
 
 
 def restored(bench: Bench, name: str, run: Run) -> list[float]:
     """Put a run where an earlier call left it; its losses so far."""
-    path = bench.work / f"accuracy_{name}.pth"
+    path = place(bench, name)
     if not path.exists():
         return []
     content = read_checkpoint(path)

@@ -133,8 +133,10 @@ def read(path: Path) -> dict[str, Any] | None:
         return None
     try:
         content = json.loads(path.read_text())
-        return content if content["steps"] is not None else None
-    except (OSError, ValueError, KeyError, TypeError):
+        if not all(isinstance(part, dict) for part in (content["facts"], content["steps"], *content["steps"].values())):
+            raise ValueError
+        return content
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise InputError(f"{path}: not a file of this program; remove it, or give another --out") from None
 
 

@@ -144,7 +144,8 @@ def train(bench: Bench, record: Record) -> dict[str, Any]:
     if not bench.tiny and not records(bench, "epoch"):
         end = call_train(bench, record, SPEED_EPOCHS, epochs_done(bench) + 1)
     if not bench.tiny and not end:
-        end = call_train(bench, record, epochs_done(bench) + epochs_that_fit(bench, record))
+        scenes = len(find_scenes(LAYOUTS["samples"], folder(bench) / "train", "train"))
+        end = call_train(bench, record, epochs_done(bench) + epochs_that_fit(bench, record, scenes))
     return {
         "epochs": epochs_done(bench),
         "ended by": end or "its schedule",
@@ -207,13 +208,15 @@ def records(bench: Bench, kind: str) -> list[dict[str, Any]]:
     return [record for record in (read_log(log) if log.exists() else []) if record["kind"] == kind]
 
 
-def epochs_that_fit(bench: Bench, record: Record) -> int:
+def epochs_that_fit(bench: Bench, record: Record, scenes: int) -> int:
     """How many epochs the time left is good for, one at least.
 
-    By the median of the speeds that the log has of some steps each: the whole first epoch has the compiling in it.
+    By the median of the speeds that the log has of some steps each: the first of them, and so the whole first epoch,
+    has the compiling in it, and counts only where there is no other.
     """
-    speed = statistics.median(record["images_per_s"] for record in records(bench, "train"))
-    seconds = bench.scenes * int(FULL[FULL.index("--repeat") + 1]) / speed + BETWEEN_EPOCHS
+    steps, epochs = ([each["images_per_s"] for each in records(bench, kind)] for kind in ("train", "epoch"))
+    speed = statistics.median(steps[1:] or epochs)
+    seconds = scenes * int(FULL[FULL.index("--repeat") + 1]) / speed + BETWEEN_EPOCHS
     return max(1, math.floor((record.left() - AFTERWARDS - START) / seconds))
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.files import InputError
+from utils.files import InputError, is_file, is_folder
 from utils.images import LINEAR_SUFFIXES, check_finite, read_linear
 
 WILDCARDS = frozenset("*?[")
@@ -174,11 +174,11 @@ def _images(asked: Asked) -> tuple[Path, list[Path]]:
     except RuntimeError:
         raise InputError(f"--predictions {asked.name}: nobody's home is {asked.place}; write the path out") from None
     wild = next((i for i, part in enumerate(place.parts) if WILDCARDS & set(part)), None)
-    if wild is None and not place.is_dir():
+    if wild is None and not is_folder(place):
         raise InputError(f"--predictions {asked.name}: no folder {place}; give the folder of the method's HDR images")
     root = place if wild is None else Path(*place.parts[:wild])
     found = root.rglob("*") if wild is None else root.glob(str(Path(*place.parts[wild:])))
-    images = [path for path in found if _is_image(path.relative_to(root)) and path.is_file()]
+    images = [path for path in found if _is_image(path.relative_to(root)) and is_file(path)]
     if not images:
         raise InputError(f"--predictions {asked.name}: no {', '.join(LINEAR_SUFFIXES)} in {place}; give another folder")
     return root, sorted(images, key=lambda path: natural(path.relative_to(root).as_posix()))

@@ -9,7 +9,7 @@ from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 
-from utils.files import EXPOSURE_FILE, InputError, entries, existing_paths, is_folder, natural
+from utils.files import EXPOSURE_FILE, InputError, entries, existing_paths, is_file, is_folder, natural
 from utils.photographs.bracket import SAME
 from utils.photographs.shots import HEIC, RAW, Shot, is_result, photographs_in, read_shot
 
@@ -112,7 +112,7 @@ def _sub_folder(folder: Path, count: int | None) -> tuple[list[Found], list[str]
 
 def _split(folder: Path, count: int | None) -> tuple[list[Found], list[str]]:
     paths = _one_kind(photographs_in(folder))
-    if len(paths) >= 3 and (len(paths) == count or (folder / EXPOSURE_FILE).is_file()):
+    if len(paths) >= 3 and (len(paths) == count or is_file(folder / EXPOSURE_FILE)):
         return [Found(tuple(paths), folder.resolve().name)], []
     shots, lines = _readable(paths)
     groups = group_shots(shots, count)

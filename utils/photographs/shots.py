@@ -25,7 +25,7 @@ from PIL.TiffImagePlugin import IFDRational
 
 from utils import tiff
 from utils.choices import Gamut
-from utils.files import InputError, atomic_path, entries, natural, regular_file
+from utils.files import InputError, atomic_path, entries, is_file, natural, regular_file
 from utils.headers import check_header, check_size
 from utils.images import LYING, read_ldr_and_alpha, turn
 from utils.photographs import colour
@@ -133,7 +133,7 @@ def photographs_in(folder: Path) -> list[Path]:
 def is_result(path: Path) -> bool:
     """Whether a picture is what a reconstruction left, and no photograph."""
     name = next((path.stem.removesuffix(end) for end in RESULTS if path.stem.endswith(end)), None)
-    return name is not None and path.with_name(f"{name}.json").is_file()
+    return name is not None and is_file(path.with_name(f"{name}.json"))
 
 
 def read_shot(path: str | Path) -> Shot:

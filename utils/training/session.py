@@ -37,6 +37,9 @@ NOT_IN_RECIPE = {  # flags without influence on the weights
 LONGEST_VALUE = 200  # characters of a flag's value that are shown and compared
 
 
+Begun = tuple[Path, dict[str, Any]]  # a checkpoint to go on from: its place and content
+
+
 @dataclass(frozen=True)
 class Data:
     """What is trained on and judged by.
@@ -68,10 +71,11 @@ def train_in_own_folder(
     """Put the run together, go on from where it was left, train, and say how it ended."""
     checkpoints = Checkpoints(args.logdir / "ckpt")
     refuse_to_overwrite(args, checkpoints)
+    begun = named_checkpoint(args)
     with first_goes_ahead():
         criterion = training_loss(args.perceptual, args.vgg_weights, args.linear_weight).to(device)
-    batches = data.batches()
     model = make_model(args, device, resumed=bool(args.resume and checkpoints.files()))
+    batches = data.batches()
     log = RunLog(args.logdir if rank == 0 else None, tensorboard=args.tensorboard)
     trainer = Trainer(
         model,
@@ -87,7 +91,7 @@ def train_in_own_folder(
         facts={"version": VERSION, "config": asdict(model.config), "recipe": recipe(args, world, data.scenes)},
     )
     log.on_hangup = trainer.stop.ask
-    resume(args, trainer, checkpoints, log)
+    resume(args, trainer, checkpoints, log, begun)
     announce(args, trainer, log, data.scenes, len(data.held_out))
     finished = trainer.fit()
     announce_end(trainer, log, finished, again)
@@ -184,19 +188,32 @@ def recipe(args: argparse.Namespace, world: int, scenes: int) -> dict[str, Any]:
     return {**plain, "processes": world, "scenes": scenes}
 
 
-def resume(args: argparse.Namespace, trainer: Trainer, checkpoints: Checkpoints, log: RunLog) -> None:
+def named_checkpoint(args: argparse.Namespace) -> Begun | None:
+    """The checkpoint that ``--resume`` names, found sound before anything else is done; None for "auto" and without."""
+    return None if args.resume in (None, "auto") else sound(Path(args.resume), read_checkpoint(args.resume))
+
+
+def sound(path: Path, content: dict[str, Any]) -> Begun:
+    """The checkpoint as it is. Raises InputError, which says what is wrong with its weights or its training."""
+    check_resumable(content, str(path))
+    model_of(content, str(path))
+    return path, content
+
+
+def resume(
+    args: argparse.Namespace, trainer: Trainer, checkpoints: Checkpoints, log: RunLog, begun: Begun | None
+) -> None:
     """Put the trainer where ``--resume`` says, and say what was found."""
     if trainer.rank == 0:
         checkpoints.clean()
     if args.resume is None:
         return
-    found = checkpoints.newest(log) if args.resume == "auto" else (Path(args.resume), read_checkpoint(args.resume))
-    if found is None:
+    if begun is None and (newest := checkpoints.newest(log)):
+        begun = sound(*newest)
+    if begun is None:
         log.say(f"{checkpoints.folder}: no checkpoint yet, beginning anew")
         return
-    path, content = found
-    check_resumable(content, str(path))
-    model_of(content, str(path))  # says what is wrong with the weights
+    path, content = begun
     compare(path, content, trainer.facts, log)
     trainer.restore(content, str(path))
     if not same_everywhere(trainer.progress.steps):
