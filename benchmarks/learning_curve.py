@@ -129,6 +129,7 @@ def finish(axes: Axes, ends: list[float]) -> None:
         axes.axvline(end, color="#6a7078", linewidth=0.8)
     axes.set_xlabel("training crops seen")
     axes.xaxis.set_major_formatter(matplotlib.ticker.StrMethodFormatter("{x:,.0f}"))
+    axes.locator_params(axis="x", nbins=5)  # more numbers of six digits would run into each other
     axes.grid(alpha=0.3)
     axes.margins(y=0.12)
     axes.set_xlim(left=0)

@@ -3,8 +3,8 @@
 JPEG spreads a clipped area over its blocks of 8 pixels: values beside it come out a little below full, and the network
 takes them for what the camera saw. Weights that have seen no JPEG, the authors' too, need them filled up: on four made
 scenes of quality 92, the first ones that were shipped had 33.82 dB PSNR-mu and 25.06 dB PSNR-l without and 37.04 and
-28.08 with it. The shipped weights of today know JPEG: on twelve such scenes they have 39.71 and 34.85 without, 39.40
-and 34.36 with it (``python -m benchmarks.choices scenes/val scenes/val_jpeg92``). On 16-bit frames it costs all of
+28.08 with it. The shipped weights of today know JPEG: on twelve such scenes they have 40.67 and 35.80 without, 40.24
+and 35.24 with it (``python -m benchmarks.choices scenes/val scenes/val_jpeg92``). On 16-bit frames it costs all of
 them, so it is for lossy references alone.
 """
 
