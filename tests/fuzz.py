@@ -53,7 +53,7 @@ from utils.photographs.settings import Settings
 from utils.photographs.shots import read_frame, read_shot, write_preview
 from utils.provenance import sha256
 from utils.training.engine import Plan, Trainer
-from utils.training.session import resume
+from utils.training.session import named_checkpoint, resume
 from utils.training.tracking import Checkpoints, RunLog
 
 SECONDS, MEGABYTES = 1.0, 500  # that one input may take
@@ -332,7 +332,8 @@ class Run:
         self.trainer = Trainer(model, nothing, optimizer, nothing, plan, self.log, nothing, facts=facts)
 
     def resume(self, path: Path) -> None:
-        resume(argparse.Namespace(resume=str(path)), self.trainer, Checkpoints(path.parent / "ckpt"), self.log)
+        args = argparse.Namespace(resume=str(path))
+        resume(args, self.trainer, Checkpoints(path.parent / "ckpt"), self.log, named_checkpoint(args))
 
 
 def try_one(target: Target, data: bytes, folder: Path) -> str:
