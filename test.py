@@ -143,16 +143,16 @@ def load_network(weights: Path | None) -> AFUNet:
 
 def check(dataset: str, layout: Layout, root: Path, limit: int | None) -> int:
     """Read every scene of both splits and print everything that is wrong; 1 where anything is."""
-    scenes: dict[Path, Scene] = {}
+    scenes: dict[Scene, None] = {}  # each once, where both splits are one folder
     missing = []
     for split in ("train", "test"):
         try:
-            scenes |= {scene.label_path: scene for scene in find_scenes(layout, root, split)[:limit]}
+            scenes |= dict.fromkeys(find_scenes(layout, root, split)[:limit])
         except InputError as error:
             missing.append(str(error))
     if not scenes:
         raise InputError(missing[-1])
-    problems = check_scenes(paced(scenes.values(), "scene", "reading"))
+    problems = check_scenes(paced(scenes, "scene", "reading"))
     for line in [*(f"note: {line}" for line in missing), *problems]:
         print(f"- {line}")
     print(f"{dataset}: {len(scenes)} scene(s) read, {len(problems)} problem(s)")

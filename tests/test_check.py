@@ -52,3 +52,11 @@ def test_a_folder_without_frames_is_still_a_broken_scene(tmp_path: Path, capsys:
     (tmp_path / "Kal" / "Training" / "b" / "raw").mkdir(parents=True)
     code, said = check(tmp_path, capsys)
     assert code == 1 and "scene b:" in said and "0 TIFF frames where three are meant" in said
+
+
+def test_scenes_that_name_one_label_are_all_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in "ab":
+        folder = write_scene(tmp_path / "Kal" / "Training" / name)
+    label = (folder / LAYOUTS["kalantari"].label_file_name).rename(tmp_path / "label.hdr")
+    words = ["--check", "--dataset", "kalantari", "--dataset_dir", str(tmp_path), "--label_file_name", str(label)]
+    assert script.main(words) == 0 and "kalantari: 2 scene(s) read, 0 problem(s)" in capsys.readouterr().out
