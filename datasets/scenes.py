@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 
-from utils.files import EXPOSURE_FILE, InputError, entries, is_file, is_folder, read_exposures
+from utils.files import EXPOSURE_FILE, InputError, entries, is_file, is_folder, is_there, read_exposures
 from utils.images import read_hdr, read_ldr
 
 Split = Literal["train", "test"]
@@ -136,7 +136,7 @@ class Scene:
 def read_rising(path: Path) -> np.ndarray:
     """A scene's exposure file as (3,) float32: exponents to base 2, rising. Raises InputError."""
     advice = "write one number per line, in frame order, e.g. 0, 2 and 4"
-    if not is_file(path):
+    if not is_there(path):
         raise InputError(f"{path}: no exposure file; {advice}, or name it with --exposure_file_name")
     values = read_exposures(path)
     ev = np.array(values, np.float32)

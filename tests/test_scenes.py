@@ -167,6 +167,11 @@ def eight_bit(folder: Path) -> None:
     cv2.imwrite(str(folder / "b.tif"), np.zeros((16, 24, 3), np.uint8))
 
 
+def folder_for_exposures(folder: Path) -> None:
+    (folder / "exposure.txt").unlink()
+    (folder / "exposure.txt").mkdir()
+
+
 def nan_label(folder: Path) -> None:
     write_exr(folder / "HDRImg.exr", np.full((16, 24, 3), np.nan, np.float32))
     (folder / "HDRImg.exr").replace(folder / "HDRImg.hdr")
@@ -190,6 +195,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "falling exposures": (exposures("4\n2\n0\n"), r"\[4, 2, 0\] are not three rising numbers"),
     "equal exposures": (exposures("0\n2\n2\n"), "not three rising numbers"),
     "NaN exposure": (exposures("0\nnan\n4\n"), "not three rising numbers"),
+    "a folder for exposures": (folder_for_exposures, r"exposure\.txt: cannot be read \(it is a folder\)"),
     "no label": (lambda f: (f / "HDRImg.hdr").unlink(), r"HDRImg\.hdr: no label; .*--label_file_name"),
     "broken label": (lambda f: (f / "HDRImg.hdr").write_bytes(b"#?RADIANCE\n"), r"HDRImg\.hdr: not a readable image"),
     "LDR label": (lambda f: (f / "HDRImg.hdr").write_bytes((f / "a.tif").read_bytes()), "uint16 where a linear HDR"),

@@ -109,8 +109,13 @@ def is_folder(path: Path) -> bool:
     return os.path.isdir(path)  # noqa: PTH112
 
 
+def is_there(path: Path) -> bool:
+    """Whether a path is anything, likewise: ``Path.exists`` raises where the name is too long for a file."""
+    return os.path.exists(path)  # noqa: PTH110
+
+
 def is_file(path: Path) -> bool:
-    """Whether a path is a file, also where one may not look or the name is too long for one."""
+    """Whether a path is a file, likewise."""
     return os.path.isfile(path)  # noqa: PTH113
 
 
@@ -140,9 +145,8 @@ def existing_paths(words: Sequence[str | Path]) -> list[Path]:
     paths, missing = [], []
     for word in words:
         path = user_path(str(word))
-        there = os.path.exists(path)  # noqa: PTH110 (false where the name is too long for a file)
-        found = [] if there else glob.glob(str(path))  # noqa: PTH207 (the folder may be a pattern too)
-        matches = [path] if there else sorted(map(Path, found), key=natural)
+        found = [] if is_there(path) else glob.glob(str(path))  # noqa: PTH207 (the folder may be a pattern too)
+        matches = [path] if is_there(path) else sorted(map(Path, found), key=natural)
         paths += matches
         missing += [] if matches else [str(word)]
     if missing:

@@ -28,7 +28,6 @@ from datasets.synthesis import find_photographs
 from datasets.synthesis.variety import ALL
 from datasets.synthesise import Recipe, digest, synthesise
 from utils.checkpoint import load_model, read_checkpoint, save_checkpoint, weights_only
-from utils.files import InputError
 from utils.images import write_hdr
 from utils.provenance import REPOSITORY
 from utils.shipped import SHIPPED
@@ -83,10 +82,8 @@ def exported(bench: Bench) -> Path:
 
 def panoramas(bench: Bench) -> list[Path]:
     """The folders of panoramas; in tiny form without any, some of noise are made."""
-    if bench.hdri:
+    if bench.hdri or not bench.tiny:
         return list(bench.hdri)
-    if not bench.tiny:
-        raise InputError("no panoramas to make scenes of: give --hdri a folder of .hdr or .exr files")
     made = bench.work / "panoramas"
     rng = np.random.default_rng(0)
     for name in (*validation.HELD_OUT, "noise"):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from utils.files import InputError, is_folder, writable_folder
+from utils.files import InputError, is_there, writable_folder
 
 LOCK, HOLDER = ".lock", ".holder"  # in the run's folder; the holder's name lies apart, for locking empties some locks
 
@@ -27,7 +27,7 @@ def own_folder(folder: Path) -> Iterator[None]:
     Raises:
         InputError: another process has the folder, and which; or it cannot be written to.
     """
-    new = not is_folder(folder)
+    new = not is_there(folder)
     writable_folder(folder, "--logdir")
     lock = _acquired(folder)
     try:
