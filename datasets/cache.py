@@ -6,7 +6,6 @@ import hashlib
 import random
 import zlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -15,14 +14,12 @@ import numpy as np
 from datasets.scenes import Sample, Scene
 from utils.files import InputError, atomic_path, regular_file, remove_leftovers, shortened_stem, writable_folder
 from utils.progress import paced
-from utils.threads import usable_cores
 
 CACHE_VERSION = 2  # goes up when the layout of cached files changes
 CACHE_CHOICES = ("disk", "memory", "none")
 CHECKSUM = 4  # bytes at the end of a file: the CRC-32 of all before them
 PIECE = 2**20  # bytes read at a time
 ABANDONED = 3600.0  # seconds after which nobody writes on at an unfinished file
-MOST_THREADS = 8  # that decode at once; each holds a scene or two in memory
 
 Reader = Callable[[], Sample]
 
@@ -54,9 +51,9 @@ def _held(bracket: Sample) -> Sample:
 def build_cache(scenes: Sequence[Scene], cache_dir: Path, *, progress: bool = True) -> list[Path]:
     """The cache files of ``scenes``, made where they are missing. Raises InputError.
 
-    A thread of each core decodes. Each file appears whole or not at all, so any number of processes may build at once.
-    They go through the scenes in random order, and so share the work. Files that are there are read once, and made anew
-    where their checksum does not fit: 0.02 s for a scene of Kalantari's size.
+    Each file appears whole or not at all, so any number of processes may build at once. They go through the scenes in
+    random order, and so share the work. Files that are there are read once, and made anew where their checksum does not
+    fit: 0.02 s for a scene of Kalantari's size.
     """
     try:
         writable_folder(cache_dir, "--cache_dir")
@@ -66,20 +63,10 @@ def build_cache(scenes: Sequence[Scene], cache_dir: Path, *, progress: bool = Tr
     paths = [cache_path(scene, cache_dir) for scene in scenes]
     missing = [(scene, path) for scene, path in zip(scenes, paths, strict=True) if not _is_whole(path)]
     random.SystemRandom().shuffle(missing)
-    pool = ThreadPoolExecutor(min(MOST_THREADS, usable_cores()))
-    try:
-        done = pool.map(_build, missing)
-        for _ in paced(done, "scene", "building the cache", total=len(missing), quiet=not (progress and missing)):
-            pass
-    finally:
-        pool.shutdown(cancel_futures=True)  # after an error or Ctrl-C only what was begun is finished
+    for scene, path in paced(missing, "scene", "building the cache", quiet=not (progress and missing)):
+        if not _is_whole(path):  # another process may have been quicker
+            _write_cached(path, scene.read())
     return paths
-
-
-def _build(job: tuple[Scene, Path]) -> None:
-    scene, path = job
-    if not _is_whole(path):  # another process may have been quicker
-        _write_cached(path, scene.read())
 
 
 def cache_path(scene: Scene, cache_dir: Path) -> Path:
